@@ -1,0 +1,230 @@
+"""The vocabulary of `telephony.call-events.v1`: what can happen to a call.
+
+Everything here is a fact, told by whoever saw it; nobody computes a call's state but call-tracker.
+Times in `*_ms` are milliseconds; durations in `*_s` whole seconds, as providers bill them.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from offhook.events.envelope import EventData
+from offhook.identities import ID_PATTERN
+
+
+class CallStatus(StrEnum):
+    """The neutral statuses; each provider's adapter maps its own words onto them."""
+
+    INITIATED = "initiated"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    COMPLETED = "completed"
+    BUSY = "busy"
+    NO_ANSWER = "no-answer"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+TERMINAL_STATUSES = frozenset(
+    {CallStatus.COMPLETED, CallStatus.BUSY, CallStatus.NO_ANSWER, CallStatus.FAILED, CallStatus.CANCELED}
+)
+
+CallDirection = Literal["inbound", "outbound"]
+Leg = Literal["phone", "media"]
+
+
+class Party(StrEnum):
+    """Who did it."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+    AGENT = "agent"
+    CARRIER = "carrier"
+    OPERATOR = "operator"
+    PLATFORM = "platform"
+
+
+class CallEventData(EventData):
+    """Base of all call events: every one names its run."""
+
+    workflow_run_id: str = Field(pattern=ID_PATTERN)
+
+
+class CallRequested(CallEventData):
+    """Somebody asked for an outbound call (API). The run exists from here on."""
+
+    TYPE: ClassVar[str] = "call.requested.v1"
+    workflow_id: str
+    user_id: str
+    configuration_id: str
+    provider: str
+    from_number: str
+    to_number: str
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class CallReceived(CallEventData):
+    """An inbound call arrived, was verified, and belongs to a workflow. The run exists from here on."""
+
+    TYPE: ClassVar[str] = "call.received.v1"
+    workflow_id: str
+    user_id: str
+    configuration_id: str
+    provider: str
+    account: str
+    provider_call_id: str
+    conversation_id: str | None = None
+    from_number: str
+    to_number: str
+
+
+class CallOriginated(CallEventData):
+    """The provider accepted an outbound call and named it."""
+
+    TYPE: ClassVar[str] = "call.originated.v1"
+    provider: str
+    account: str
+    configuration_id: str
+    provider_call_id: str
+    conversation_id: str | None = None
+
+
+class StatusReported(CallEventData):
+    """A provider's word about one leg of a call. `status` is None for words that change no state.
+
+    `sequence` is the provider's own order where it has one (Twilio `SequenceNumber`); `provider_time` its own clock.
+    `leg` is `media` for Vonage's WebSocket leg, whose end is not the call's end.
+    """
+
+    TYPE: ClassVar[str] = "call.status.v1"
+    provider: str
+    account: str
+    provider_call_id: str
+    conversation_id: str | None = None
+    leg: Leg = "phone"
+    status: CallStatus | None
+    provider_status: str
+    direction: CallDirection | None = None
+    sequence: int | None = None
+    provider_time: datetime | None = None
+    duration_s: int | None = None
+    sip_code: int | None = None
+    price: str | None = None
+    price_unit: str | None = None
+    answered_by: str | None = None
+    detail: str | None = None
+    ended_by: Party | None = None
+    reconciled: bool = False
+    raw: dict[str, str] = Field(default_factory=dict)
+
+
+class InstructionsServed(CallEventData):
+    """The gateway told the provider what to do with the call. `elapsed_ms`: request received to response ready."""
+
+    TYPE: ClassVar[str] = "call.instructions-served.v1"
+    provider: str
+    provider_call_id: str
+    kind: Literal["connect", "hangup", "refuse"]
+    reason: str | None = None
+    elapsed_ms: float
+
+
+class MediaQuality(EventData):
+    """What the bridge measured on one media session. Frames are 20 ms.
+
+    `caller_audio_ms` was sent on to the agent; `agent_audio_ms` was played to the caller. `*_active_ms` is the part of it
+    that was not silence (frame level above -50 dBFS). `held_p99_ms`: how long the bridge held audio.
+    """
+
+    caller_audio_ms: int = 0
+    caller_active_ms: int = 0
+    agent_audio_ms: int = 0
+    agent_active_ms: int = 0
+    gaps: int = 0
+    longest_gap_ms: int = 0
+    underruns: int = 0
+    held_p50_ms: float = 0.0
+    held_p99_ms: float = 0.0
+    interruptions: int = 0
+    response_p50_ms: float | None = None
+    response_max_ms: float | None = None
+
+
+class MediaStarted(CallEventData):
+    """A provider's audio socket was accepted: the caller can be heard. `epoch` counts the sessions of a call from 1."""
+
+    TYPE: ClassVar[str] = "media.started.v1"
+    provider: str
+    provider_call_id: str
+    stream_id: str
+    epoch: int
+    bridge: str
+    sample_rate: int
+
+
+class MediaStopped(CallEventData):
+    """A media session ended. `reason` is one of the bridge's documented words; `ended_by` who closed it."""
+
+    TYPE: ClassVar[str] = "media.stopped.v1"
+    provider: str
+    provider_call_id: str
+    stream_id: str
+    epoch: int
+    reason: str
+    ended_by: Party
+    duration_ms: int
+    quality: MediaQuality
+
+
+class AgentConnected(CallEventData):
+    """The agent accepted the call. `connect_ms`: dial to accepted."""
+
+    TYPE: ClassVar[str] = "agent.connected.v1"
+    epoch: int
+    attempt: int
+    protocol: Literal["pcm", "twilio"]
+    sample_rate: int
+    connect_ms: float
+
+
+class AgentLost(CallEventData):
+    """The agent could not be reached, or its connection ended without a goodbye."""
+
+    TYPE: ClassVar[str] = "agent.lost.v1"
+    epoch: int
+    attempt: int
+    reason: str
+
+
+class DtmfReceived(CallEventData):
+    """The caller pressed a key. `at_ms`: since the stream's start."""
+
+    TYPE: ClassVar[str] = "media.dtmf.v1"
+    epoch: int
+    digit: str = Field(pattern=r"^[0-9A-D*#]$")
+    at_ms: int
+
+
+class HangupRequested(CallEventData):
+    """Somebody wants the call to end; the provider's own event says when it has ended."""
+
+    TYPE: ClassVar[str] = "call.hangup-requested.v1"
+    requested_by: Party
+    reason: str = ""
+
+
+class CommandFailed(CallEventData):
+    """A command could not be carried out at the provider. `final`: it will not be tried again.
+
+    A failed `originate` ends the call as failed.
+    """
+
+    TYPE: ClassVar[str] = "call.command-failed.v1"
+    command: Literal["originate", "hangup"]
+    command_id: str
+    provider: str
+    code: str
+    message: str
+    final: bool = True

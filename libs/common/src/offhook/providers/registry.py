@@ -1,0 +1,1 @@
+"""The providers there are. The only list of them."""
