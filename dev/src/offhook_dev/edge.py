@@ -1,0 +1,130 @@
+"""One address in front of the four services: a real Envoy with the routing table of the architecture.
+
+The same port speaks HTTP to people and HTTPS to providers (it looks at the first byte), so that the public URL of the
+embedded stack is an `https://` one, as real providers demand.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+# First match wins. `/telephony/` ends in a slash: `/telephony-configurations` is another service's.
+ROUTES: Final[tuple[tuple[str, str], ...]] = (
+    ("/api/v1/telephony/ws/", "media-bridge"),
+    ("/api/v1/telephony/", "webhook-gateway"),
+    ("/api/v1/telephony-configurations", "number-sync"),
+    ("/api/v1/workflows", "number-sync"),
+    ("/api/v1/calls", "call-tracker"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files of the edge's certificate chain and private key."""
+
+    chain: Path
+    key: Path
+
+
+def _route(prefix: str, cluster: str) -> dict[str, Any]:
+    action: dict[str, Any] = {"cluster": cluster, "timeout": "20s"}
+    if cluster == "media-bridge":
+        # A call may last for hours and be silent: neither the request nor an idle stream may be cut.
+        action |= {"timeout": "0s", "idle_timeout": "0s", "upgrade_configs": [{"upgrade_type": "websocket"}]}
+    return {"match": {"prefix": prefix}, "route": action}
+
+
+def envoy_config(port: int, upstreams: dict[str, int], certificate: Certificate, admin_port: int) -> dict[str, Any]:
+    """Envoy's bootstrap document. `upstreams` maps each service's name to its port on the loopback."""
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "edge",
+        "codec_type": "HTTP1",
+        # Signatures cover the URL as it was written: the path is passed on untouched.
+        "normalize_path": False,
+        "use_remote_address": True,
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "offhook",
+                    "domains": ["*"],
+                    "routes": [
+                        *(_route(prefix, cluster) for prefix, cluster in ROUTES),
+                        {
+                            "match": {"prefix": "/"},
+                            "direct_response": {"status": 404, "body": {"inline_string": "nothing is served here\n"}},
+                        },
+                    ],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    tls = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["http/1.1"],
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"filename": str(certificate.chain)},
+                    "private_key": {"filename": str(certificate.key)},
+                }
+            ],
+        },
+    }
+    return {
+        "admin": {"address": _address(admin_port)},
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "edge",
+                    "address": _address(port),
+                    "listener_filters": [
+                        {
+                            "name": "envoy.filters.listener.tls_inspector",
+                            "typed_config": {
+                                "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+                            },
+                        }
+                    ],
+                    "filter_chains": [
+                        {
+                            "filter_chain_match": {"transport_protocol": "tls"},
+                            "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+                            "filters": filters,
+                        },
+                        {"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": filters},
+                    ],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": name,
+                    "type": "STATIC",
+                    "connect_timeout": "1s",
+                    "load_assignment": {
+                        "cluster_name": name,
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(upstream)}}]}],
+                    },
+                }
+                for name, upstream in upstreams.items()
+            ],
+        },
+    }
+
+
+def write_envoy_config(path: Path, config: dict[str, Any]) -> None:
+    """Envoy reads JSON as it reads YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, indent=1))
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
