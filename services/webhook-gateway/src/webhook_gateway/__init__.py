@@ -1,0 +1,1 @@
+"""webhook-gateway: verifies what telephony providers send, answers them, and tells Kafka what happened."""
