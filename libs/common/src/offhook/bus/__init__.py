@@ -1,0 +1,22 @@
+"""Kafka, for all services: publish, consume, directories of compacted topics, dead letters, the durable outlet."""
+
+from offhook.bus.bus import Bus, BusSettings, OutgoingRecord
+from offhook.bus.dead_letters import DeadLetter
+from offhook.bus.directory import Directory
+from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge, OutletError, OutletFull, PoisonError
+from offhook.bus.health import Health
+
+__all__ = [
+    "Bus",
+    "BusError",
+    "BusSettings",
+    "BusUnavailable",
+    "DeadLetter",
+    "Directory",
+    "EventTooLarge",
+    "Health",
+    "OutgoingRecord",
+    "OutletError",
+    "OutletFull",
+    "PoisonError",
+]

@@ -1,0 +1,374 @@
+"""The bus: everything a service does with Kafka, on FastStream, with the policies of the whole installation set once.
+
+Publishing waits for all in-sync replicas (`acks=all`) with an idempotent producer. Consumers commit an offset only
+after the handler has returned for it (see `consumption`). Compacted topics are read into directories (see `directory`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka import Topic as BrokerTopic
+
+from offhook.bus.consumption import BatchHandler, Consumption, Record, raw_batch, raw_body
+from offhook.bus.dead_letters import DeadLetter, Fuse
+from offhook.bus.directory import Directory, DirectoryReader
+from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge
+from offhook.bus.health import Health
+from offhook.bus.producer import Acknowledgement, RecordProducer
+from offhook.bus.provisioning import ensure_topics
+from offhook.events import Event, EventData, encode
+from offhook.telemetry.tracing import call_traceparent
+from offhook.topics import ALL_TOPICS, DEAD_LETTERS, Topic
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=EventData)
+
+# The broker refuses batches over 1,048,588 bytes by default; a record must fit with its batch's header.
+MAX_RECORD_BYTES: Final = 1_000_000
+_BATCH_BYTES: Final = 64 * 1024
+_LINGER_MS: Final = 2
+# A request waits this long for an answer. It must be longer than a rebalance, since JoinGroup waits for one.
+_REQUEST_TIMEOUT_MS: Final = 20_000
+_REBALANCE_TIMEOUT_MS: Final = 15_000
+_HEARTBEAT_MS: Final = 2_000
+# A rebalance is noticed at the next heartbeat; what is left of its time, less a margin, is the handler's.
+_REVOKE_GRACE_S: Final = 10.0
+_PROBE_EVERY_S: Final = 5.0
+_CONNECT_RETRY_S: Final = 1.0
+
+
+class BusSettings(Protocol):
+    """What the bus needs of a service's settings."""
+
+    @property
+    def kafka_bootstrap(self) -> str: ...
+    @property
+    def replication_factor(self) -> int: ...
+    @property
+    def partitions(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRecord:
+    """An event as it goes to Kafka. `value` is None for a tombstone."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, str]
+
+
+class Bus:
+    """Kafka for one service. Declare consumers and directories, then `start`; `stop` before the process ends."""
+
+    def __init__(self, settings: BusSettings, *, service: str, connect_timeout_s: float = 30.0) -> None:
+        self.service = service
+        self.started = False
+        self._settings = settings
+        self._connect_timeout_s = connect_timeout_s
+        self._broker, self._producer = self._build_broker()
+        self._consumptions: list[tuple[Consumption, Any]] = []
+        self._readers: list[DirectoryReader[Any]] = []
+        self._directories: dict[tuple[str, type[EventData]], Directory[Any]] = {}
+        self._checks: list[Callable[[], Iterable[str]]] = []
+        self._topic_problems: list[str] = []
+        self._unreachable_since: float | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    # -- declaring -------------------------------------------------------------------------------------------------
+
+    def consume(
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        handler: BatchHandler,
+        batch_size: int = 500,
+        batch_wait_s: float = 0.05,
+        fuse_limit: int = 50,
+        first_retry_s: float = 0.2,
+        longest_retry_s: float = 30.0,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        """Have `handler` called with the decoded events of each batch, in order of the partition.
+
+        A batch holds up to `batch_size` events, perhaps of several partitions. Offsets are committed after the handler
+        has returned, so it sees every event at least once: what it does must be harmless to repeat. `PoisonError` buries
+        one event; `fuse_limit` poison records in a row stop the consumer. Anything else raised means: again, after
+        `first_retry_s`, doubling up to `longest_retry_s`, without end. A rebalance cancels a handler that takes over 10 s.
+        """
+        self._must_not_be_started("consume")
+        consumption = Consumption(
+            topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(fuse_limit),
+            first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=_REVOKE_GRACE_S,
+        )  # fmt: skip
+        subscriber = self._broker.subscriber(
+            # FastStream would create the topic with one partition.
+            BrokerTopic(topic.name, declare=False),
+            group_id=group,
+            batch=True,
+            max_records=batch_size,
+            batch_timeout_ms=max(1, int(batch_wait_s * 1000)),
+            # FastStream's default commits before the handler has seen anything.
+            ack_policy=AckPolicy.MANUAL,
+            # aiokafka's default would skip what was published before the group's first start.
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(session_timeout_s * 1000),
+            heartbeat_interval_ms=_HEARTBEAT_MS,
+            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
+            listener=consumption,
+            parser=raw_batch,
+            decoder=raw_body,
+            no_reply=True,
+            title=f"{topic.name}:{group}",
+        )
+        subscriber(consumption.take)
+        consumption.attach(lambda: subscriber.consumer, lambda: self._leave(subscriber.stop()))
+        self._consumptions.append((consumption, subscriber))
+
+    def directory(self, topic: Topic, model: type[T]) -> Directory[T]:
+        """The directory of a compacted topic's records of one model; the same object for everyone who asks."""
+        if topic.cleanup != "compact":
+            raise BusError(f"{topic.name} is not a compacted topic: it cannot be a directory")
+        key = (topic.name, model)
+        if key not in self._directories:
+            self._must_not_be_started("directory")
+            self._directories[key] = Directory(topic, model)
+        return self._directories[key]
+
+    def add_check(self, check: Callable[[], Iterable[str]]) -> None:
+        """`check` gives sentences that `health` lists among its problems."""
+        self._checks.append(check)
+
+    # -- living ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, create missing topics, read the directories to their ends, then start the consumers.
+
+        Raises `BusUnavailable` when that takes longer than the connect timeout (30 s).
+        """
+        if self.started:
+            return
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._connect()
+                for topic in ALL_TOPICS:
+                    # A first publish during an outage must not have to ask for its topic's partitions.
+                    await self._producer.partitions_for(topic.name)
+                await self._read_directories()
+                await self._broker.start()
+        except TimeoutError as error:
+            await self._close()
+            raise BusUnavailable(
+                f"Kafka at {self._settings.kafka_bootstrap} was not ready within {self._connect_timeout_s:.0f} s"
+            ) from error
+        except BaseException:
+            await self._close()
+            raise
+        self.started = True
+        self._probe = asyncio.create_task(self._watch_broker(), name="kafka probe")
+
+    async def stop(self, grace_s: float = 15.0) -> None:
+        """Stop consuming, publish what is queued, disconnect.
+
+        A handler at work has `grace_s` seconds to finish; after that its batch will be delivered again.
+        """
+        self.started = False
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait({self._probe})
+            self._probe = None
+        await asyncio.gather(*(consumption.close(grace_s) for consumption, _ in self._consumptions))
+        await self._close()
+
+    def health(self) -> Health:
+        """Whether the service may take work, and what is wrong."""
+        problems = list(self._topic_problems)
+        if self._unreachable_since is not None:
+            away_s = time.monotonic() - self._unreachable_since
+            problems.append(f"Kafka at {self._settings.kafka_bootstrap} does not answer since {away_s:.0f} s")
+        for consumption, _ in self._consumptions:
+            if consumption.problem is not None:
+                problems.append(consumption.problem)
+        for reader in self._readers:
+            if not reader.directory.ready:
+                problems.append(f"directory {reader.directory.topic.name} is still being read")
+            if reader.problem is not None:
+                problems.append(reader.problem)
+            problems.extend(
+                f"directory {reader.directory.topic.name}: the newest record of {key} cannot be read: {reason}"
+                for key, reason in reader.unreadable.items()
+            )
+        for check in self._checks:
+            problems.extend(check())
+        ready = (
+            self.started
+            and all(reader.directory.ready for reader in self._readers)
+            and not any(consumption.blown for consumption, _ in self._consumptions)
+        )
+        return Health(ready, problems)
+
+    # -- publishing ------------------------------------------------------------------------------------------------
+
+    async def publish(self, topic: Topic, event: Event[EventData], *, key: str | None = None) -> None:
+        """Publish one event; returns when all in-sync replicas have it. The key is the event's subject unless given.
+
+        While Kafka is away this waits: bound it with `asyncio.timeout`, or use an `Outlet`. An event whose wait was
+        given up may still be published later. Raises `EventTooLarge`, `BusUnavailable`.
+        """
+        await self.deliver(self.outgoing(topic, event, key=key))
+
+    async def publish_many(self, topic: Topic, events: Iterable[Event[EventData]]) -> None:
+        """Publish events in this order; returns when all in-sync replicas have all of them.
+
+        When it raises, some of them may have been published.
+        """
+        acknowledgements = [await self.send(self.outgoing(topic, event)) for event in events]
+        results = await asyncio.gather(*acknowledgements, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise BusUnavailable(f"Kafka refused records of {topic.name}: {result!r}") from result
+
+    async def put(self, topic: Topic, key: str, event: Event[EventData] | None) -> None:
+        """Set or (with None, a tombstone) delete what a compacted topic says about `key`."""
+        if topic.cleanup != "compact":
+            raise BusError(f"{topic.name} is not a compacted topic: publish to it instead")
+        if event is None:
+            await self.deliver(OutgoingRecord(topic.name, key.encode(), None, {}))
+        else:
+            await self.publish(topic, event, key=key)
+
+    def outgoing(self, topic: Topic, event: Event[EventData], *, key: str | None = None) -> OutgoingRecord:
+        """The record of an event, with the trace of its call when it brings none of its own."""
+        value, headers = encode(event)
+        if event.traceparent is None and event.subject and topic.key == "workflow_run_id":
+            headers["traceparent"] = call_traceparent(event.subject)
+        name = event.subject if key is None else key
+        return OutgoingRecord(topic.name, name.encode() or None, value, headers)
+
+    async def deliver(self, record: OutgoingRecord) -> None:
+        """Send a record and wait until all in-sync replicas have it."""
+        try:
+            await (await self.send(record))
+        except EventTooLarge:
+            raise
+        except (KafkaError, BusUnavailable) as error:
+            # A producer that has failed a batch is replaced by the next send; this record deserves that one.
+            log.warning("publishing to %s failed, trying once more: %r", record.topic, error)
+            try:
+                await (await self.send(record))
+            except MessageSizeTooLargeError as again:
+                raise EventTooLarge(f"Kafka finds a record for {record.topic} too large") from again
+            except KafkaError as again:
+                raise BusUnavailable(f"Kafka refused a record for {record.topic}: {again!r}") from again
+
+    async def send(self, record: OutgoingRecord) -> Acknowledgement:
+        """Queue a record behind all that were sent before; the future is done when all in-sync replicas have it."""
+        try:
+            acknowledgement: Acknowledgement = await self._broker.publish(
+                record.value,
+                record.topic,
+                key=record.key,
+                headers=record.headers,
+                correlation_id="-",
+                no_confirm=True,
+            )
+        except MessageSizeTooLargeError as error:
+            raise EventTooLarge(
+                f"a record for {record.topic} has more than {MAX_RECORD_BYTES} bytes: {error}"
+            ) from error
+        except KafkaError as error:
+            raise BusUnavailable(f"Kafka cannot take a record for {record.topic}: {error!r}") from error
+        return acknowledgement
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _build_broker(self) -> tuple[KafkaBroker, RecordProducer]:
+        options: dict[str, Any] = {
+            "client_id": f"offhook-{self.service}",
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": _LINGER_MS,
+            "max_batch_size": _BATCH_BYTES,
+            "max_request_size": MAX_RECORD_BYTES,
+        }
+        servers = self._settings.kafka_bootstrap.split(",")
+        broker = KafkaBroker(
+            servers,
+            **options,
+            apply_types=False,
+            ack_policy=AckPolicy.MANUAL,
+            logger=logging.getLogger("offhook.bus.faststream"),
+            log_level=logging.DEBUG,
+        )
+        producer = RecordProducer(lambda: AIOKafkaProducer(bootstrap_servers=servers, **options))
+        broker.config.broker_config.producer = producer
+        return broker, producer
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._broker.connect()
+                break
+            except (KafkaError, OSError) as error:
+                log.info("waiting for Kafka at %s: %s", self._settings.kafka_bootstrap, error)
+                await self._broker.config.broker_config.disconnect()
+                await asyncio.sleep(_CONNECT_RETRY_S)
+        self._topic_problems = await ensure_topics(
+            self._broker.config.broker_config.admin_client,
+            ALL_TOPICS,
+            partitions=self._settings.partitions,
+            replication_factor=self._settings.replication_factor,
+        )
+
+    async def _read_directories(self) -> None:
+        build = await self._broker.connect()
+        self._readers = [
+            DirectoryReader(directory, build, self._producer.partitions_for)
+            for directory in self._directories.values()
+        ]
+        for reader in self._readers:
+            reader.start()
+        await asyncio.gather(*(reader.wait_ready() for reader in self._readers))
+
+    async def _close(self) -> None:
+        for reader in self._readers:
+            await reader.stop()
+        await self._broker.stop()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    async def _watch_broker(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_EVERY_S)
+            if await self._broker.ping(timeout=_PROBE_EVERY_S):
+                self._unreachable_since = None
+            elif self._unreachable_since is None:
+                self._unreachable_since = time.monotonic()
+
+    async def _bury(self, record: Record, letter: DeadLetter) -> None:
+        acknowledgement = await self._producer.send(
+            DEAD_LETTERS.name, record.value, record.key, letter.headers(record.headers)
+        )
+        await acknowledgement
+
+    def _leave(self, stopping: Coroutine[Any, Any, None]) -> None:
+        # Not awaited where it is asked for: that is inside the task which FastStream's stop cancels.
+        task = asyncio.create_task(stopping)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def _must_not_be_started(self, what: str) -> None:
+        if self.started:
+            raise BusError(f"{what} must be called before the bus starts")

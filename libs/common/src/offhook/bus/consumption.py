@@ -1,0 +1,248 @@
+"""One consumer: a topic, a group and a handler, with the commit policy of the bus.
+
+Theory of operation. FastStream's batch subscriber fetches with `getmany`, calls `Consumption.take` with the raw
+records, and commits nothing itself (`AckPolicy.MANUAL`). What must not be left to it:
+
+* FastStream swallows what a handler raises and fetches on. The position has moved past the failed batch by then, and
+  the next commit of "the position" would skip it. So nothing is raised to FastStream, and commits name offsets.
+* Its parser and decoder run before the handler and raise on a header that is not UTF-8 or a value that is not JSON:
+  the whole batch would be skipped. So it gets a parser and a decoder that do nothing (`raw_batch`).
+
+A batch ends in one of four ways:
+
+    handled     the poison of the batch is in the dead letters, then the offsets are committed
+    failed      the handler raised: seek back to the start of the batch, wait (backoff), let FastStream fetch it again;
+                fetching again also tells the group that this member is alive (`max_poll_interval_ms`)
+    released    the partitions are being revoked, or the bus stops: after a grace period the handler is cancelled
+    blown       the fuse: nothing of this batch is committed, the consumer leaves the group, and health says why
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
+from faststream.message import StreamMessage
+
+from offhook.bus.dead_letters import DeadLetter, Fuse, utc_now
+from offhook.bus.errors import PoisonError
+from offhook.events import Event, EventData, EventDecodeError, decode
+from offhook.topics import Topic
+
+log = logging.getLogger(__name__)
+
+Record = ConsumerRecord[bytes, bytes]
+BatchHandler = Callable[[Sequence[Event[EventData]]], Awaitable[None]]
+Bury = Callable[[Record, DeadLetter], Awaitable[None]]
+
+_CANCEL_TIMEOUT_S: Final = 5.0
+
+
+class _NoConsumer:
+    async def commit(self) -> None: ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+
+
+async def raw_batch(records: tuple[Record, ...]) -> StreamMessage[Any]:
+    """A FastStream parser that looks at nothing: the records of the batch are the body."""
+    message: KafkaMessage = KafkaAckableMessage(body=records, raw_message=records, consumer=_NoConsumer())
+    return message
+
+
+async def raw_body(message: StreamMessage[Any]) -> Any:
+    """A FastStream decoder that decodes nothing."""
+    return message.raw_message
+
+
+class Consumption(ConsumerRebalanceListener):
+    """See the module's theory of operation. `consumer` and `leave` are set by the bus when it starts."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        group: str,
+        handler: BatchHandler,
+        *,
+        service: str,
+        bury: Bury,
+        fuse: Fuse,
+        first_retry_s: float,
+        longest_retry_s: float,
+        revoke_grace_s: float,
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self.problem: str | None = None
+        self.blown = False
+        self.handled = 0  # records whose offsets were committed
+        self._handler = handler
+        self._service = service
+        self._bury = bury
+        self._fuse = fuse
+        self._first_retry_s = first_retry_s
+        self._longest_retry_s = longest_retry_s
+        self._revoke_grace_s = revoke_grace_s
+        self._consumer: Callable[[], Any] = lambda: None
+        self._leave: Callable[[], None] = lambda: None
+        self._work: asyncio.Task[None] | None = None
+        self._waiting = False
+        self._releasing = False
+        self._closed = False
+        self._failures = 0
+
+    def attach(self, consumer: Callable[[], Any], leave: Callable[[], None]) -> None:
+        """`consumer` gives FastStream's current consumer; `leave` makes it leave the group, without waiting."""
+        self._consumer, self._leave = consumer, leave
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is in hand."""
+        return self._work is not None
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Handle one batch. FastStream's handler; never raises but when cancelled."""
+        if self._closed or self.blown:
+            return
+        work = self._work = asyncio.create_task(self._handle(records))
+        try:
+            await asyncio.wait({work})
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
+            self._work = None
+        if not work.cancelled():
+            work.result()
+
+    async def close(self, grace_s: float) -> None:
+        """Take no more batches; what is in hand has `grace_s` seconds to finish, then it will be delivered again."""
+        self._closed = True
+        await self._release(grace_s)
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Called by aiokafka while the group still counts this member in, so that its commit is accepted."""
+        await self._release(self._revoke_grace_s)
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        log.debug("%s of %s reads %s partitions", self.group, self.topic.name, len(assigned))
+
+    async def _release(self, grace_s: float) -> None:
+        work = self._work
+        if work is None:
+            return
+        self._releasing = True
+        try:
+            if not self._waiting and grace_s > 0:
+                await asyncio.wait({work}, timeout=grace_s)
+            if not work.done():
+                # Another member is about to read these partitions: a handler that goes on here could
+                # apply an older event after a newer one.
+                work.cancel()
+                await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
+                if not work.done():
+                    log.error("%s: the handler ignores cancellation", self._name)
+        finally:
+            self._releasing = False
+
+    async def _handle(self, records: Sequence[Record]) -> None:
+        events, reasons = self._decode(records)
+        while True:
+            if self._fuse.would_blow([index not in reasons for index in range(len(records))]):
+                self._blow(reasons)
+                return
+            batch = [event for index, event in events.items() if index not in reasons]
+            if not batch:
+                break
+            try:
+                await self._handler(batch)
+                break
+            except PoisonError as poison:
+                index = _position(events, poison.event)
+                if index is None or index in reasons:
+                    await self._fail(records, poison)
+                    return
+                reasons[index] = poison.reason
+            except Exception as error:  # noqa: BLE001 - whatever a service's handler raises, the batch comes again
+                await self._fail(records, error)
+                return
+        for index, reason in sorted(reasons.items()):
+            letter = DeadLetter.of(
+                records[index], group=self.group, service=self._service, reason=reason, now=utc_now()
+            )
+            log.warning("%s: record %s/%s is poison: %s", self._name, letter.partition, letter.offset, reason)
+            await self._bury(records[index], letter)
+        await self._commit(records)
+        self._fuse.count([index not in reasons for index in range(len(records))])
+
+    def _decode(self, records: Sequence[Record]) -> tuple[dict[int, Event[EventData]], dict[int, str]]:
+        events: dict[int, Event[EventData]] = {}
+        reasons: dict[int, str] = {}
+        for index, record in enumerate(records):
+            try:
+                events[index] = decode(record.value, record.headers)
+            except EventDecodeError as error:
+                reasons[index] = str(error)
+        return events, reasons
+
+    async def _commit(self, records: Sequence[Record]) -> None:
+        offsets: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            offsets[partition] = max(offsets.get(partition, 0), record.offset + 1)
+        try:
+            await self._consumer().commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:
+            # The group has moved on: whoever has the partitions now reads from the last commit.
+            log.warning("%s: handled but not committed, will be delivered again: %s", self._name, error)
+        self.handled += len(records)
+        self._failures = 0
+        self.problem = None
+
+    async def _fail(self, records: Sequence[Record], error: Exception) -> None:
+        starts: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            starts[partition] = min(starts.get(partition, record.offset), record.offset)
+        for partition, offset in starts.items():
+            try:
+                self._consumer().seek(partition, offset)
+            except IllegalStateError:
+                continue  # no longer ours
+        self._failures += 1
+        wait_s = min(self._first_retry_s * 2 ** min(self._failures - 1, 30), self._longest_retry_s)
+        self.problem = (
+            f"{self._name}: the handler failed {self._failures} times in a row, "
+            f"last with {type(error).__name__}: {error}"
+        )
+        log.error("%s; again in %.1f s", self.problem, wait_s, exc_info=error)
+        if not self._releasing:
+            self._waiting = True
+            try:
+                await asyncio.sleep(wait_s)
+            finally:
+                self._waiting = False
+
+    def _blow(self, reasons: dict[int, str]) -> None:
+        self.blown = True
+        last = reasons[max(reasons)]
+        self.problem = (
+            f"{self._name} has stopped: {self._fuse.limit} records in a row were poison, the last one because: {last}. "
+            "Nothing of this batch was committed; repair the cause and restart"
+        )
+        log.error("%s", self.problem)
+        self._leave()
+
+    @property
+    def _name(self) -> str:
+        return f"consumer {self.group} of {self.topic.name}"
+
+
+def _position(events: dict[int, Event[EventData]], wanted: Event[EventData]) -> int | None:
+    for index, event in events.items():
+        if event is wanted:
+            return index
+    return next((index for index, event in events.items() if event.id == wanted.id), None)
