@@ -1,0 +1,75 @@
+"""`python -m offhook_dev …`: what the makefile calls."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from offhook_dev import docs as generated
+from offhook_dev.errors import DevError
+from offhook_dev.names import misspelled
+from offhook_dev.stack import repository
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(highlight=False)
+
+
+def _var() -> Path:
+    return Path(os.environ.get("OFFHOOK_VAR", repository() / "var"))
+
+
+@app.command()
+def demo() -> None:
+    """Four calls through the whole system, judged; exit 0 only when all of it is right."""
+    from offhook_dev.demo import run_demo  # noqa: PLC0415 - the other commands need not load the whole system
+
+    if not asyncio.run(run_demo(_var() / "demo", console)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare() -> None:
+    """Download and install what the real servers need."""
+    from offhook_dev.kafka import KafkaServer  # noqa: PLC0415
+    from offhook_dev.postgres import PostgresServer  # noqa: PLC0415
+
+    KafkaServer.install()
+    PostgresServer.install()
+
+
+@app.command()
+def docs(check: bool = False) -> None:
+    """Write the generated pages, or with --check say which are stale."""
+    if not check:
+        generated.write(repository())
+        return
+    if stale := list(generated.stale(repository())):
+        raise DevError(f"stale: {', '.join(stale)}. Run `make docs` and commit.")
+
+
+@app.command()
+def names() -> None:
+    """Check the spelling of topics and metrics everywhere."""
+    if wrong := list(misspelled(repository())):
+        raise DevError("\n".join(wrong))
+
+
+def main() -> None:
+    # A polite end behaves like Ctrl-C: every child is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except DevError as error:
+        console.print(f"[red]✗[/red] {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("\n  stopped; nothing is left running")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

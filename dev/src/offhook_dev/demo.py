@@ -1,0 +1,179 @@
+"""`make demo`: start everything, make four calls, show them while they happen, judge them, leave nothing running."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from carrier_sim import CarrierSim, SimConfig
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from offhook_dev.errors import DevError
+from offhook_dev.kafka import KafkaServer
+from offhook_dev.scenario import STATUSES, DemoCall, Scenario, vonage_private_key
+from offhook_dev.stack import Stack
+
+_ENDED: Final = {"completed", "busy", "no-answer", "failed", "canceled"}
+
+
+class Progress:
+    """What is on the screen: the steps so far, each with its time, and the calls once there are any."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._steps: list[tuple[str, float, float | None]] = []
+        self.calls: list[DemoCall] = []
+
+    def step(self, what: str) -> None:
+        self.finish()
+        self._steps.append((what, time.monotonic(), None))
+
+    def finish(self) -> None:
+        if self._steps and self._steps[-1][2] is None:
+            what, begun, _ = self._steps[-1]
+            self._steps[-1] = (what, begun, time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    def __rich__(self) -> RenderableType:
+        lines: list[RenderableType] = []
+        for what, begun, ended in self._steps:
+            mark = Text("✓", style="green") if ended else Text("…", style="yellow")
+            took = Text(f"  {(ended or time.monotonic()) - begun:.1f} s", style="dim")
+            lines.append(Text.assemble("  ", mark, " ", what, took))
+        lines += [_call_line(call) for call in self.calls]
+        return Group(*lines)
+
+
+def _call_line(call: DemoCall) -> Text:
+    line = Text(f"      {call.provider:<7}{call.direction:<9}")
+    reached = call.statuses
+    if not reached:
+        line.append("·", style="dim")
+    for index, status in enumerate(reached):
+        if index:
+            line.append(" → ", style="dim")
+        latest = index == len(reached) - 1
+        style = "bold" if latest else "dim"
+        if latest and status in _ENDED:
+            style = "green" if status == "completed" else "red"
+        line.append(status, style=style)
+    if reached and reached[-1] == "answered":
+        line.append("  caller and agent are talking", style="cyan")
+    return line
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} ms"
+
+
+def _seconds(value_ms: int) -> str:
+    return f"{value_ms / 1000:.1f} s"
+
+
+def calls_table(calls: Iterable[DemoCall]) -> Table:
+    """The finished calls, one row each."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("call", "statuses", "ended by", "talked"):
+        table.add_column(name)
+    for name in ("agent heard", "caller heard", "instructions", "response", "objections"):
+        table.add_column(name, justify="right")
+    for call in calls:
+        entry = call.as_report()
+        good = entry["statuses"] == STATUSES
+        table.add_row(
+            f"{call.provider} {call.direction}",
+            Text(" → ".join(entry["statuses"]) or "none", style="green" if good else "red"),
+            f"{entry['ended_by'] or '–'} [dim]({entry['end_reason'] or '–'})[/dim]",
+            "–" if entry["duration_s"] is None else f"{entry['duration_s']} s",
+            _seconds(entry["caller_audio_ms"]),
+            _seconds(entry["agent_audio_ms"]),
+            _milliseconds(entry["instructions_ms"]),
+            _milliseconds(entry["response_ms"]),
+            Text(str(entry["protocol_violations"]), style="red" if entry["protocol_violations"] else "green"),
+        )
+    return table
+
+
+async def run_demo(home: Path, console: Console) -> bool:
+    """Run the demo with its files under `home` (emptied first). Returns whether everything was right."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    report_path = home / "report.json"
+    progress = Progress()
+    private_key, public_key = vonage_private_key()
+    kafka: dict[str, Any] = {"version": None, "events": 0}
+    scenario: Scenario | None = None
+    problem: str | None = None
+
+    with Live(progress, console=console, refresh_per_second=8, transient=False):
+        try:
+            progress.step("Apache Kafka (the first time, its jars are downloaded)")
+            await asyncio.to_thread(KafkaServer.install)
+            progress.step("carrier simulator: a Twilio and a Vonage")
+            async with CarrierSim(SimConfig(home=home / "carrier-sim")) as sim:
+                Scenario.provision(sim, public_key)
+                progress.step("Kafka, Redis, edge, agent, and the four services")
+                stack = Stack(
+                    home / "stack",
+                    carriers={"twilio": sim.base_url, "vonage": sim.base_url},
+                    carrier_ca=sim.ca_pem,
+                )
+                async with stack:
+                    sim.trust(stack.address.ca_file)
+                    scenario = Scenario(stack, sim)
+                    progress.step("configurations, numbers and a workflow, over the API")
+                    await scenario.set_up(private_key)
+                    progress.step("four calls: Twilio and Vonage, in and out")
+                    progress.calls = scenario.calls
+                    await scenario.run(lambda: None)
+                    kafka = await stack.kafka_facts()
+                    progress.step("everything stopped again")
+            progress.finish()
+        except DevError as error:
+            problem = str(error)
+
+    calls = [call.as_report() for call in scenario.calls] if scenario else []
+    ok = problem is None and len(calls) == 4 and not any(call["problems"] for call in calls)
+    report_path.write_text(json.dumps({"ok": ok, "calls": calls, "kafka": kafka, "problem": problem}, indent=2) + "\n")
+    _conclude(console, progress, scenario, kafka, problem, ok, home)
+    return ok
+
+
+def _conclude(
+    console: Console,
+    progress: Progress,
+    scenario: Scenario | None,
+    kafka: dict[str, Any],
+    problem: str | None,
+    ok: bool,
+    home: Path,
+) -> None:
+    console.print()
+    if scenario is not None and any(call.record for call in scenario.calls):
+        console.print(calls_table(scenario.calls))
+        console.print()
+        for call in scenario.calls:
+            for text in call.problems:
+                console.print(f"  [red]✗[/red] {call.provider} {call.direction}: {text}")
+    if problem:
+        console.print(f"  [red]✗[/red] {problem}")
+    if ok:
+        console.print(
+            f"  [green]✓[/green] Four calls, {kafka['events']} events through Apache Kafka {kafka['version']},"
+            f" in {progress.seconds:.0f} s."
+        )
+        console.print(
+            f"    Report: {home / 'report.json'}   What was said: {home / 'audio'}   Logs: {home / 'stack' / 'logs'}\n"
+            "    Next: [bold]make up[/bold] keeps it running · README.md puts your own agent and number on it"
+        )
+    else:
+        console.print(f"    Logs: {home / 'stack' / 'logs'}   Report: {home / 'report.json'}")
