@@ -1,0 +1,69 @@
+"""Delivers a call's callbacks: each on its own, as carriers do, with the faults that are switched on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from carrier_sim.faults import Fortune
+from carrier_sim.report import CallReport
+
+_LONGEST_HOLD_S = 2.0
+
+Delivery = Callable[[], Awaitable[None]]
+
+
+class Courier:
+    """One call's callbacks. Without faults they leave in order and at once; no delivery waits for another's answer."""
+
+    def __init__(self, report: CallReport, fortune: Fortune) -> None:
+        self._report = report
+        self._fortune = fortune
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: list[asyncio.Event] = []
+
+    def post(self, name: str, deliver: Delivery) -> None:
+        """Send a callback now, as its fate will have it. `deliver` makes the attempts and reports them."""
+        fate = self._fortune.next()
+        if fate.copies == 0:
+            self._report.faults.append(f"dropped {name}")
+            return
+        if fate.copies > 1:
+            self._report.faults.append(f"duplicated {name}")
+        if fate.delay_s:
+            self._report.faults.append(f"delayed {name} by {fate.delay_s:.2f} s")
+        overtaken: asyncio.Event | None = None
+        if fate.held:
+            self._report.faults.append(f"held {name} back")
+            overtaken = asyncio.Event()
+            self._held.append(overtaken)
+        else:
+            for earlier in self._held:
+                earlier.set()
+            self._held.clear()
+        for _ in range(fate.copies):
+            task = asyncio.create_task(self._deliver(deliver, fate.delay_s, overtaken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait until everything is delivered or given up."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def abandon(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @staticmethod
+    async def _deliver(deliver: Delivery, delay_s: float, overtaken: asyncio.Event | None) -> None:
+        if overtaken is not None:
+            # Nothing overtakes the last callback: it is then merely late.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_HOLD_S):
+                    await overtaken.wait()
+                # Time for the one that overtook it to arrive.
+                await asyncio.sleep(0.05)
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        await deliver()

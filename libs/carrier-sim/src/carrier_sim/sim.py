@@ -1,0 +1,96 @@
+"""The simulator: both carriers behind one address."""
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from carrier_sim.callee import Callees
+from carrier_sim.config import SimConfig
+from carrier_sim.exchange import Exchange
+from carrier_sim.faults import Faults
+from carrier_sim.report import CallReport
+from carrier_sim.tls import Authority
+from carrier_sim.twilio.carrier import TwilioCarrier
+from carrier_sim.web import WebClient
+
+
+class CarrierSim:
+    """A running simulation; an async context manager.
+
+    `base_url` stands for api.twilio.com, api.nexmo.com and rest.nexmo.com at once; its certificate is signed by `ca_pem`.
+    The carriers trust certificates of the same authority, so `certificate_files` gives a test's own server one.
+    """
+
+    def __init__(self, config: SimConfig | None = None) -> None:
+        self.config = config or SimConfig()
+        self._exchange = Exchange(self.config)
+        self.twilio = TwilioCarrier(self._exchange)
+        self._directory = tempfile.TemporaryDirectory(prefix="carrier-sim-")
+        self._authority = Authority(Path(self._directory.name))
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def ca_pem(self) -> Path:
+        """The authority to trust when calling the simulator."""
+        return self._authority.ca_pem
+
+    @property
+    def base_url(self) -> str:
+        scheme = "https" if self.config.tls else "http"
+        return f"{scheme}://{self.config.host}:{self._port}"
+
+    @property
+    def callees(self) -> Callees:
+        """Who answers the calls the customers place."""
+        return self._exchange.callees
+
+    @property
+    def faults(self) -> Faults:
+        """The faults of calls that begin from now on; assign to change them."""
+        return self._exchange.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._exchange.faults = faults
+
+    @property
+    def reports(self) -> list[CallReport]:
+        """The calls that are over, in the order they ended."""
+        return self._exchange.reports
+
+    async def next_report(self, provider_call_id: str, timeout_s: float = 60.0) -> CallReport:
+        """The report of a call, when it is over. Raises `TimeoutError`."""
+        return await self._exchange.next_report(provider_call_id, timeout_s)
+
+    def certificate_files(self, *hosts: str) -> tuple[Path, Path]:
+        """A certificate chain and key (PEM files) for a server under test, which the carriers will trust."""
+        return self._authority.certificate_files(*(hosts or ("127.0.0.1", "localhost")))
+
+    async def __aenter__(self) -> Self:
+        context = self._authority.client_context(self.config.trust, system=self.config.trust_system)
+        self._exchange.start(
+            WebClient(context, allow_plain=self.config.allow_plain, resolve=self.config.resolve)
+        )
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=2.0)
+        await self._runner.setup()
+        names = {"127.0.0.1", "localhost", self.config.host, *self.config.hosts} - {"0.0.0.0"}
+        tls = self._authority.server_context(*sorted(names)) if self.config.tls else None
+        site = web.TCPSite(self._runner, self.config.host, self.config.port, ssl_context=tls)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exchange.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._directory.cleanup()
+
+    def _app(self) -> web.Application:
+        return web.Application(client_max_size=1024 * 1024)

@@ -1,0 +1,638 @@
+"""One Twilio call from the first ring to the last callback."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import aiohttp
+
+from carrier_sim import caller as callers
+from carrier_sim.callee import Callee
+from carrier_sim.caller import Caller
+from carrier_sim.courier import Courier
+from carrier_sim.exchange import Exchange
+from carrier_sim.faults import Faults
+from carrier_sim.line import Line
+from carrier_sim.media import Closed, MediaSocket
+from carrier_sim.report import CallReport, EndedBy
+from carrier_sim.twilio import twiml
+from carrier_sim.twilio.accounts import Account, Number
+from carrier_sim.twilio.fields import base_fields, new_sid, rfc2822
+from carrier_sim.twilio.requests import Purpose, TwilioRequests
+from carrier_sim.twilio.stream import SAMPLE_RATE, TwilioStream
+from carrier_sim.web import Failure, classify
+
+_INSTRUCTIONS = Purpose("instructions", instructions=True)
+_FALLBACK = Purpose("fallback", instructions=True)
+_STATUS = Purpose("status")
+_STREAM_STATUS = Purpose("stream-status")
+
+# Twilio's own words when an application fails.
+_APPLICATION_ERROR = "We are sorry. An application error has occurred. Goodbye."
+_MAX_DOCUMENTS = 100
+# Which subscribed event tells a status (https://www.twilio.com/docs/voice/api/call-resource#statuscallbackevent).
+_EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
+_SIP_CODES = {"busy": "486", "no-answer": "487", "failed": "404"}
+_STREAM_FAILURES = {
+    Failure.CONNECT: "31902",
+    Failure.CONNECT_TIMEOUT: "31901",
+    Failure.DNS: "31904",
+    Failure.TLS: "31910",
+    Failure.CERTIFICATE: "31910",
+    Failure.CERTIFICATE_NAME: "31910",
+    Failure.CERTIFICATE_EXPIRED: "31910",
+    Failure.RESET: "31903",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where instructions come from: a URL, or a document that is there already. `base` resolves relative URLs in it."""
+
+    url: str = ""
+    method: str = "POST"
+    document: bytes | None = None
+    base: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the call was set up with."""
+
+    source: Source
+    fallback_url: str = ""
+    fallback_method: str = "POST"
+    status_callback: str = ""
+    status_method: str = "POST"
+    status_events: frozenset[str] = frozenset({"completed"})
+    ring_timeout_s: float = 60.0
+    time_limit_s: float = 4 * 3600.0
+
+
+class _Over(Exception):
+    """The call's instructions end the call here."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class TwilioCall:
+    """A call and its resource. `status` is the resource's; `initiated` exists only in callbacks."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        account: Account,
+        *,
+        direction: str,
+        from_number: str,
+        to_number: str,
+        plan: Plan,
+        number: Number | None,
+        faults: Faults | None = None,
+    ) -> None:
+        self.sid = new_sid("CA")
+        self.account = account
+        self.direction = direction
+        self.from_number = from_number
+        self.to_number = to_number
+        self.number = number
+        self.status = "ringing" if direction == "inbound" else "queued"
+        self.created = datetime.now(UTC)
+        self.answered: datetime | None = None
+        self.ended: datetime | None = None
+        self.answered_by: str | None = None
+        self.plan = plan
+        self.report = CallReport(
+            provider="twilio",
+            direction="inbound" if direction == "inbound" else "outbound",
+            provider_call_id=self.sid,
+            from_number=from_number,
+            to_number=to_number,
+            started_at=self.created.isoformat(),
+            sample_rate=SAMPLE_RATE,
+        )
+        self._exchange = exchange
+        self._fortune = exchange.fortune(faults)
+        self._requests = TwilioRequests(exchange.web, account.auth_token, self.report)
+        self._courier = Courier(self.report, self._fortune)
+        self._sequence = 0
+        self._line: Line | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._caller = Caller()
+        self._end: asyncio.Future[tuple[EndedBy, str]] = asyncio.get_running_loop().create_future()
+        self._redirected: asyncio.Queue[Source] = asyncio.Queue()
+        self._answered_at = 0.0
+        self._media_faults = 0
+        self._sockets: set[MediaSocket] = set()
+        self._sip_code: str | None = None
+
+    # --- what others do to the call ----------------------------------------------------------------------------------
+
+    def end(self, by: EndedBy, cause: str) -> None:
+        """End the call; the first to do so counts."""
+        if not self._end.done():
+            self._end.set_result((by, cause))
+
+    def redirect(self, source: Source) -> None:
+        """Leave whatever runs and follow these instructions (REST update of a live call)."""
+        self._redirected.put_nowait(source)
+
+    def kill_media(self) -> None:
+        """The media sockets die without a word."""
+        for socket in tuple(self._sockets):
+            self.report.faults.append("killed a media socket")
+            socket.kill()
+
+    def half_open_media(self) -> None:
+        """The media sockets fall silent in both directions, but stay open."""
+        for socket in tuple(self._sockets):
+            self.report.faults.append("left a media socket half-open")
+            socket.go_half_open()
+
+    # --- the call's life -----------------------------------------------------------------------------------------------
+
+    async def run_inbound(self, caller: Caller) -> CallReport:
+        """A person calls one of our customer's numbers."""
+        self._caller = caller
+        self.report.reached("ringing")
+        try:
+            await self._follow(self.plan.source)
+        finally:
+            await self._finish()
+        return self.report
+
+    async def run_outbound(self, callee: Callee, queued_s: float = 0.0) -> CallReport:
+        """Our customer asked for a call."""
+        self._caller = callee.caller
+        self.report.reached("queued")
+        try:
+            if await self._ring(callee, queued_s):
+                if callee.answered_by == "machine":
+                    self.answered_by = "machine_start"
+                self._answer()
+                await self._follow(self.plan.source)
+        finally:
+            await self._finish()
+        return self.report
+
+    async def _ring(self, callee: Callee, queued_s: float) -> bool:
+        """Queue, dial, ring. True: the callee picked up."""
+        if await self._ends_within(queued_s + 0.05):
+            # Canceled in the queue: nobody is told (https://www.twilio.com/docs/voice/api/call-resource).
+            self.plan = _without_callbacks(self.plan)
+            return False
+        self._tell("initiated")
+        if await self._ends_within(0.05):
+            return False
+        if callee.outcome == "failed":
+            self._sip_code = "404"
+            self.end("carrier", "failed")
+            return False
+        self.status = "ringing"
+        self._tell("ringing")
+        timeout = self.plan.ring_timeout_s
+        if await self._ends_within(min(callee.answer_after_s, timeout)):
+            return False
+        outcome = callee.outcome
+        if outcome == "no-answer" or callee.answer_after_s > timeout:
+            if await self._ends_within(timeout - callee.answer_after_s):
+                return False
+            self.end("carrier", "no-answer")
+        elif outcome in ("busy", "rejected"):
+            self._sip_code = "486" if outcome == "busy" else "603"
+            self.end("callee", "busy")
+        elif outcome == "canceled":
+            self.end("carrier", "canceled")
+        return outcome == "answer" and not self._end.done()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        if seconds > 0:
+            await asyncio.wait({self._end}, timeout=seconds)
+        return self._end.done()
+
+    def _answer(self) -> None:
+        if self._line is not None:
+            return
+        self.status = "in-progress"
+        self.answered = datetime.now(UTC)
+        self._answered_at = time.monotonic()
+        self._tell("in-progress")
+        self._line = Line(self.report, SAMPLE_RATE)
+        self._tasks += [
+            asyncio.create_task(self._line.run()),
+            asyncio.create_task(self._person(self._line)),
+            asyncio.create_task(self._limit()),
+        ]
+
+    async def _limit(self) -> None:
+        await asyncio.sleep(min(self.plan.time_limit_s, self._exchange.config.max_call_s))
+        self.end("carrier", "time-limit")
+
+    async def _person(self, line: Line) -> None:
+        await line.opened()
+        cause = await callers.play(self._caller, line)
+        self.end("caller" if self.direction == "inbound" else "callee", cause)
+
+    async def _follow(self, source: Source) -> None:
+        """Run instructions until the call ends; a redirect by REST interrupts them."""
+        while not self._end.done():
+            instructions = asyncio.create_task(self._perform(source))
+            redirected = asyncio.create_task(self._redirected.get())
+            try:
+                await asyncio.wait({instructions, redirected, self._end}, return_when=asyncio.FIRST_COMPLETED)
+                if instructions.done():
+                    self.end("instructions", instructions.result())
+                elif redirected.done():
+                    source = redirected.result()
+            finally:
+                for task in (instructions, redirected):
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+
+    async def _perform(self, source: Source) -> str:
+        """Run one document and those it leads to. Returns why they end the call."""
+        try:
+            for _ in range(_MAX_DOCUMENTS):
+                document, base, method = await self._fetch(source)
+                following = await self._run(document, base, method)
+                if following is None:
+                    return "end-of-instructions"
+                source = following
+        except _Over as over:
+            return over.cause
+        self.report.violate("sim-endless", f"more than {_MAX_DOCUMENTS} documents in one call")
+        return "application-error"
+
+    async def _fetch(self, source: Source) -> tuple[twiml.Document, str, str]:
+        if source.document is not None:
+            return await self._accept(twiml.read_xml(source.document), source.base), source.base, "POST"
+        fields = self._fields(self.status) | source.fields
+        copies = self._fortune.next_instructions()
+        answer, code, url = await self._requests.ask(_INSTRUCTIONS, source.method, source.url, fields, copies)
+        document = twiml.Document(failed=True)
+        if code is None:
+            document = twiml.read(answer.body, answer.media_type)
+            self._object(document, source.url)
+            if document.failed:
+                code = document.objections[0].code
+        if not document.failed:
+            return document, url, source.method
+        if self.plan.fallback_url:
+            fields |= {"ErrorCode": code or "", "ErrorUrl": source.url}
+            answer, code, url = await self._requests.ask(
+                _FALLBACK, self.plan.fallback_method, self.plan.fallback_url, fields
+            )
+            if code is None:
+                document = twiml.read(answer.body, answer.media_type)
+                return await self._accept(document, self.plan.fallback_url), url, self.plan.fallback_method
+        await self._apologise()
+        raise _Over("application-error")
+
+    async def _accept(self, document: twiml.Document, where: str) -> twiml.Document:
+        self._object(document, where)
+        if document.failed:
+            await self._apologise()
+            raise _Over("application-error")
+        return document
+
+    def _object(self, document: twiml.Document, where: str) -> None:
+        for objection in document.objections:
+            self.report.violate(objection.code, objection.message, severity=objection.severity, where=where)
+
+    async def _apologise(self) -> None:
+        self._answer()
+        assert self._line is not None
+        await self._line.announce(_APPLICATION_ERROR)
+
+    async def _run(self, document: twiml.Document, base: str, method: str) -> Source | None:
+        """Run the verbs. Returns where to go on, None at the end of the document."""
+        for verb in document.verbs:
+            match verb:
+                case twiml.Redirect(url, redirect_method):
+                    return Source(urljoin(base, url) if url else base, redirect_method if url else method)
+                case twiml.Reject(reason):
+                    if self._line is None:
+                        raise _Over("busy" if reason == "busy" else "no-answer")
+                    raise _Over("end-of-instructions")
+                case twiml.Hangup():
+                    self._answer()
+                    raise _Over("hangup")
+                case twiml.Pause(seconds):
+                    await asyncio.sleep(seconds)
+                case twiml.Say(text, loop):
+                    self._answer()
+                    assert self._line is not None
+                    for _ in range(max(1, min(loop, 10))):
+                        await self._line.announce(text)
+                case twiml.Start(stream):
+                    self._answer()
+                    work = self._stream(stream, base, bidirectional=False)
+                    self._tasks.append(asyncio.create_task(work))
+                case twiml.Connect(stream, action, action_method):
+                    self._answer()
+                    await self._stream(stream, base, bidirectional=True)
+                    if action is not None:
+                        return Source(urljoin(base, action), action_method)
+        self._answer()
+        return None
+
+    # --- media -----------------------------------------------------------------------------------------------------------
+
+    async def _stream(self, stream: twiml.Stream, base: str, *, bidirectional: bool) -> None:
+        """Run one media stream until the server closes it; when cancelled, say stop and close."""
+        line = self._line
+        assert line is not None
+        stream_sid = new_sid("MZ")
+        url = self._stream_url(stream, base)
+        if url is None:
+            line.open()
+            return
+        try:
+            async with asyncio.timeout(5.0):
+                raw = await self._requests.connect_socket(url, self._signed_stream_url(url))
+        except aiohttp.WSServerHandshakeError as error:
+            await self._no_stream(
+                stream, stream_sid, "31920", f"Handshake Error: the answer was {error.status}", url
+            )
+            return
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            timed_out = isinstance(error, TimeoutError)
+            failure, why = (
+                (Failure.CONNECT_TIMEOUT, "no connection within 5 s") if timed_out else classify(error)
+            )
+            await self._no_stream(stream, stream_sid, _STREAM_FAILURES.get(failure, "31900"), why, url)
+            return
+        protocol = TwilioStream(
+            stream_sid, self.sid, self.account.sid, dict(stream.parameters), self.report, bidirectional
+        )
+        socket = MediaSocket(raw, lambda message: port.receive(message))
+        port = _StreamPort(protocol, socket)
+        self._sockets.add(socket)
+        self.report.streams += 1
+        self._stream_event(stream, stream_sid, "stream-started")
+        port.begin()
+        fault = asyncio.create_task(self._media_fault(socket))
+        if bidirectional:
+            line.plug(port)
+        try:
+            closed = await socket.closed()
+            self._stream_closed(closed, stream_sid)
+        except asyncio.CancelledError:
+            protocol.stop()
+            await socket.close(*port.last())
+            raise
+        finally:
+            fault.cancel()
+            line.unplug(port)
+            self._sockets.discard(socket)
+            if socket.overflowed:
+                self.report.violate(
+                    "31930", f"Media Buffer Overflow: the server did not read, {socket.overflowed} messages were lost",
+                    severity="warning", where=stream_sid,
+                )  # fmt: skip
+            self._stream_event(stream, stream_sid, "stream-stopped")
+            if (await _outcome(socket)).how == "half-open":
+                self._exchange.spawn(_linger(socket))
+            else:
+                await socket.dispose()
+
+    def _stream_url(self, stream: twiml.Stream, base: str) -> str | None:
+        """The absolute wss URL, or None when Twilio would not call it."""
+        if not stream.url:
+            self.report.violate("31923", "Malformed URL: <Stream> has no url", where=base)
+            return None
+        parts = urlsplit(stream.url)
+        if not parts.scheme:
+            # A relative URL is the document's, with the WebSocket scheme.
+            own = urlsplit(urljoin(base, stream.url))
+            parts = own._replace(scheme="wss" if own.scheme == "https" else "ws")
+        if parts.scheme not in ("wss", "ws"):
+            self.report.violate(
+                "31922", f"URL Schema Not Supported: {parts.scheme}; wss is required", where=stream.url
+            )
+            return None
+        if parts.scheme == "ws" and not self._exchange.config.allow_plain:
+            self.report.violate("31922", "URL Schema Not Supported: ws; wss is required", where=stream.url)
+            return None
+        if not parts.hostname:
+            self.report.violate("31923", f"Malformed URL: {stream.url!r} names no host", where=base)
+            return None
+        if parts.query:
+            self.report.violate(
+                "sim-stream-query",
+                "the query string of a <Stream url> is not supported: Twilio drops it before connecting;"
+                " use path segments or <Parameter>",
+                where=stream.url,
+            )
+        return urlunsplit(parts._replace(query="", fragment=""))
+
+    def _signed_stream_url(self, url: str) -> str:
+        match self._exchange.config.upgrade_signature:
+            case "without-port":
+                parts = urlsplit(url)
+                return urlunsplit(parts._replace(netloc=parts.hostname or ""))
+            case "trailing-slash":
+                return url if url.endswith("/") else url + "/"
+            case _:
+                return url
+
+    async def _no_stream(self, stream: twiml.Stream, stream_sid: str, code: str, why: str, url: str) -> None:
+        assert self._line is not None
+        self._line.open()
+        self.report.violate(code, f"Stream: {why}", where=url)
+        self._stream_event(stream, stream_sid, "stream-error", f"{code}: {why}")
+
+    def _stream_closed(self, closed: Closed, stream_sid: str) -> None:
+        match closed.how:
+            case "server-closed":
+                self.report.violate(
+                    "31921", f"Close Error: the server closed the stream (close code {closed.code}) before the call ended",
+                    severity="warning", where=stream_sid,
+                )  # fmt: skip
+            case "server-vanished":
+                self.report.violate(
+                    "31924", f"Protocol Error: the connection broke {closed.why}", where=stream_sid
+                )
+            case "protocol-error":
+                self.report.violate("31924", f"Protocol Error: {closed.why}", where=stream_sid)
+
+    async def _media_fault(self, socket: MediaSocket) -> None:
+        faults = self._fortune.faults
+        if self._media_faults >= faults.media_faults_per_call:
+            return
+        if faults.kill_media_after_s is not None:
+            await asyncio.sleep(faults.kill_media_after_s)
+            self._media_faults += 1
+            self.report.faults.append("killed a media socket")
+            socket.kill()
+        elif faults.half_open_media_after_s is not None:
+            await asyncio.sleep(faults.half_open_media_after_s)
+            self._media_faults += 1
+            self.report.faults.append("left a media socket half-open")
+            socket.go_half_open()
+
+    def _stream_event(self, stream: twiml.Stream, stream_sid: str, event: str, error: str = "") -> None:
+        if stream.status_callback is None:
+            return
+        fields = {
+            "AccountSid": self.account.sid,
+            "CallSid": self.sid,
+            "StreamSid": stream_sid,
+            "StreamName": stream.name or stream_sid,
+            "StreamEvent": event,
+            # ISO 8601 here, unlike in the callbacks of the call.
+            "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+        if error:
+            fields["StreamError"] = error
+        url, method = stream.status_callback, stream.status_callback_method
+        self._courier.post(event, lambda: self._notify(_STREAM_STATUS, method, url, fields))
+
+    # --- statuses -----------------------------------------------------------------------------------------------------------
+
+    def _fields(self, status: str) -> dict[str, str]:
+        fields = base_fields(
+            call_sid=self.sid,
+            account_sid=self.account.sid,
+            from_number=self.from_number,
+            to_number=self.to_number,
+            status=status,
+            direction=self.direction,
+        )
+        if self.direction == "inbound":
+            fields["StirVerstat"] = "TN-Validation-Passed-A"
+            fields["CallToken"] = '{"parentCallInfoToken":"' + self.sid[2:] + '","identityHeaderTokens":[]}'
+        if self.answered_by:
+            fields["AnsweredBy"] = self.answered_by
+        return fields
+
+    def _tell(self, status: str) -> None:
+        """The call reached a status; the customer is told if they subscribed to it."""
+        event = _EVENT_OF.get(status, "completed")
+        if not self.plan.status_callback or event not in self.plan.status_events:
+            self.report.reached(status)
+            return
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        self.report.reached(status, sequence)
+        fields = self._fields(status) | {
+            "Timestamp": rfc2822(datetime.now(UTC)),
+            "CallbackSource": "call-progress-events",
+            "SequenceNumber": str(sequence),
+        }
+        if event == "completed":
+            seconds = self.duration_s
+            fields |= {"CallDuration": str(seconds), "Duration": str(-(-seconds // 60))}
+            code = self._sip_code or ("200" if status == "completed" else _SIP_CODES.get(status))
+            if code:
+                fields["SipResponseCode"] = code
+        url, method = self.plan.status_callback, self.plan.status_method
+        self._courier.post(status, lambda: self._notify(_STATUS, method, url, fields))
+
+    @property
+    def duration_s(self) -> int:
+        """Whole seconds since the call was answered, at least one; 0 if it never was."""
+        if self.answered is None:
+            return 0
+        return max(1, round(((self.ended or datetime.now(UTC)) - self.answered).total_seconds()))
+
+    def _notify(self, purpose: Purpose, method: str, url: str, fields: dict[str, str]) -> Awaitable[None]:
+        return self._ask_and_judge(purpose, method, url, fields)
+
+    async def _ask_and_judge(self, purpose: Purpose, method: str, url: str, fields: dict[str, str]) -> None:
+        answer, code, _ = await self._requests.ask(purpose, method, url, fields)
+        if code is None and (objection := twiml.callback_objection(answer.body, answer.media_type)):
+            self.report.violate(objection.code, objection.message, severity=objection.severity, where=url)
+
+    async def _finish(self) -> None:
+        if not self._end.done():
+            self._end.set_result(("carrier", "simulation-stopped"))
+        by, cause = self._end.result()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.ended = datetime.now(UTC)
+        if self._line is not None:
+            self._line.close()
+            self.status = "completed"
+            self.report.talk_ms = round((time.monotonic() - self._answered_at) * 1000)
+        elif cause in ("busy", "no-answer", "failed", "canceled"):
+            self.status = cause
+        elif by == "rest":
+            self.status = "canceled"
+        else:
+            # The caller gave up, or the simulation ended, before anything was answered.
+            self.status = "no-answer" if self.direction == "inbound" else "canceled"
+        self.report.ended_by, self.report.end_cause = by, cause
+        self.report.duration_ms = self.report.now_ms()
+        self._tell(self.status)
+        try:
+            await self._courier.drain()
+        except asyncio.CancelledError:
+            await self._courier.abandon()
+            raise
+        finally:
+            await self._requests.close()
+            self._exchange.ended(self.report)
+
+
+class _StreamPort:
+    """Plugs a stream into the line: what the protocol wants written goes to the socket."""
+
+    def __init__(self, protocol: TwilioStream, socket: MediaSocket) -> None:
+        self._protocol = protocol
+        self._socket = socket
+
+    def begin(self) -> None:
+        self._protocol.begin()
+        self._flush()
+
+    def hear(self, pcm: bytes) -> None:
+        self._protocol.hear(pcm)
+        self._flush()
+
+    def play(self) -> bytes | None:
+        if self._socket.is_closed:
+            return None
+        frame = self._protocol.play()
+        self._flush()
+        return frame
+
+    def press(self, digit: str) -> None:
+        self._protocol.press(digit)
+        self._flush()
+
+    def receive(self, message: bytes | str) -> None:
+        self._protocol.receive(message)
+        self._flush()
+
+    def last(self) -> list[bytes | str]:
+        waiting, self._protocol.outbox = self._protocol.outbox, []
+        return waiting
+
+    def _flush(self) -> None:
+        for message in self.last():
+            self._socket.send(message)
+
+
+async def _outcome(socket: MediaSocket) -> Closed:
+    return await socket.closed() if socket.is_closed else Closed("we-closed")
+
+
+async def _linger(socket: MediaSocket) -> None:
+    """A half-open connection stands for 45 s, as seen in the field, then it is cut."""
+    try:
+        await asyncio.sleep(45.0)
+    finally:
+        await socket.dispose()
+
+
+def _without_callbacks(plan: Plan) -> Plan:
+    return Plan(plan.source)

@@ -1,0 +1,62 @@
+"""`sim.twilio`: accounts, numbers, and calls placed from the outside."""
+
+from carrier_sim.caller import Caller
+from carrier_sim.exchange import Exchange
+from carrier_sim.faults import Faults
+from carrier_sim.report import CallReport
+from carrier_sim.twilio.accounts import Account, Number
+from carrier_sim.twilio.call import Plan, Source, TwilioCall
+
+
+class TwilioCarrier:
+    """The carrier. Calls of the last runs stay known to its REST API until the simulation ends."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.accounts: dict[str, Account] = {}
+        self.calls: dict[str, TwilioCall] = {}
+
+    def add_account(self, account_sid: str, auth_token: str) -> Account:
+        """A customer. `account_sid`: `AC` and 32 hexadecimal digits."""
+        if len(account_sid) != 34 or not account_sid.startswith("AC"):
+            raise ValueError(f"an Account SID is AC and 32 hexadecimal digits, got {account_sid!r}")
+        account = Account(account_sid, auth_token)
+        self.accounts[account_sid] = account
+        return account
+
+    def add_number(self, account: Account | str, e164: str, **urls: str) -> Number:
+        """A number of an account, see `Account.add_number`."""
+        owner = account if isinstance(account, Account) else self.accounts[account]
+        return owner.add_number(e164, **urls)
+
+    def number(self, e164: str) -> tuple[Account, Number]:
+        """The account and number of an E.164 number. Raises `LookupError`."""
+        for account in self.accounts.values():
+            if number := account.number(e164):
+                return account, number
+        raise LookupError(f"no simulated Twilio account has the number {e164}")
+
+    def place(self, from_number: str, to_number: str, *, faults: Faults | None = None) -> TwilioCall:
+        """An inbound call that has not begun yet: run it with `run_inbound`, or use `call_in`."""
+        account, number = self.number(to_number)
+        plan = Plan(
+            source=Source(number.voice_url, number.voice_method),
+            fallback_url=number.voice_fallback_url,
+            fallback_method=number.voice_fallback_method,
+            status_callback=number.status_callback,
+            status_method=number.status_callback_method,
+        )
+        call = TwilioCall(
+            self.exchange, account, direction="inbound", from_number=from_number, to_number=to_number,
+            plan=plan, number=number, faults=faults,
+        )  # fmt: skip
+        self.calls[call.sid] = call
+        return call
+
+    async def call_in(
+        self, from_number: str, to_number: str, caller: Caller | None = None, *, faults: Faults | None = None
+    ) -> CallReport:
+        """A person calls a customer's number; returns when the call is over and its callbacks are delivered."""
+        call = self.place(from_number, to_number, faults=faults)
+        report: CallReport = await self.exchange.spawn(call.run_inbound(caller or Caller()))
+        return report

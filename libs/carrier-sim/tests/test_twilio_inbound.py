@@ -1,0 +1,124 @@
+"""A person calls a Twilio number."""
+
+import json
+
+import pytest
+from customer import Customer, Received, twilio_agent, xml
+from twilio.request_validator import RequestValidator
+
+from carrier_sim import Caller, CarrierSim, HangUp, Press, Say, StayUntilHungUp, WaitForAgent
+
+SID = "AC" + "0" * 32
+TOKEN = "twilio-auth-token"
+TO, FROM = "+14155550100", "+14155550199"
+
+
+@pytest.fixture
+def twilio(sim: CarrierSim, customer: Customer) -> Customer:
+    account = sim.twilio.add_account(SID, TOKEN)
+    sim.twilio.add_number(
+        account, TO, voice_url=customer.url("/voice"), status_callback=customer.url("/status"),
+        voice_fallback_url=customer.url("/fallback"),
+    )  # fmt: skip
+    return customer
+
+
+def stream_of(customer: Customer, rest: str = "<Hangup/>") -> str:
+    return (
+        f'<Response><Connect><Stream url="{customer.ws("/media")}">'
+        f'<Parameter name="token" value="abc"/></Stream></Connect>{rest}</Response>'
+    )
+
+
+async def test_a_conversation_is_heard_timed_and_reported(sim: CarrierSim, twilio: Customer) -> None:
+    twilio.answers["/voice"] = lambda _: xml(stream_of(twilio))
+    twilio.talk = lambda socket, _: twilio_agent(twilio, socket)
+    caller = Caller((WaitForAgent(), Say(1.0), WaitForAgent(), Press("4#"), HangUp()))
+    report = await sim.twilio.call_in(FROM, TO, caller)
+    assert report.violations == []
+    assert [s.status for s in report.statuses] == ["ringing", "in-progress", "completed"]
+    assert (report.ended_by, report.end_cause) == ("caller", "hung-up")
+    assert [m.name for m in report.marks] == ["greeting", "answer"]
+    assert report.dtmf == "4#"
+    assert report.caller_audio_ms > 500
+    assert report.agent_audio_ms > 1000
+    assert len(report.response_ms) == 1
+    assert len(report.instructions_ms) == 1
+    assert report.heard_wav[:4] == b"RIFF"
+    json.dumps(report.to_dict())
+    events = [m["event"] for m in twilio.messages]
+    assert events[0] == "connected"
+    assert events[1] == "start"
+    assert events[-1] == "stop"
+    start = twilio.messages[1]["start"]
+    assert start["customParameters"] == {"token": "abc"}
+    assert start["callSid"] == report.provider_call_id
+    sequence = [int(m["sequenceNumber"]) for m in twilio.messages[1:]]
+    assert sequence == list(range(1, len(sequence) + 1))
+
+
+async def test_webhook_and_callback_carry_signatures_the_official_validator_accepts(
+    sim: CarrierSim, twilio: Customer
+) -> None:
+    twilio.answers["/voice"] = lambda _: xml("<Response><Hangup/></Response>")
+    await sim.twilio.call_in(FROM, TO)
+    validator = RequestValidator(TOKEN)
+    voice, status = twilio.received
+    for request in (voice, status):
+        # The port is not part of what is signed over https.
+        url = request.url.replace(f":{twilio.port}", "")
+        assert validator.compute_signature(url, request.fields) == request.headers["x-twilio-signature"]
+        assert validator.validate(request.url, request.fields, request.headers["x-twilio-signature"])
+        assert request.headers["i-twilio-idempotency-token"]
+    assert voice.fields["CallStatus"] == "ringing"
+    assert voice.fields["ToCity"] == ""
+    assert status.fields["CallStatus"] == "completed"
+    assert status.fields["SequenceNumber"] == "0"
+    assert (status.fields["CallDuration"], status.fields["Duration"]) == ("1", "1")
+
+
+async def test_the_upgrade_is_signed_over_the_wss_url(sim: CarrierSim, twilio: Customer) -> None:
+    twilio.answers["/voice"] = lambda _: xml(stream_of(twilio))
+    twilio.talk = lambda socket, _: twilio_agent(twilio, socket)
+    await sim.twilio.call_in(FROM, TO, Caller((WaitForAgent(), HangUp())))
+    signature = twilio.upgrades[0].headers["X-Twilio-Signature"]
+    assert signature == RequestValidator(TOKEN).compute_signature(twilio.ws("/media"), {})
+
+
+async def test_when_the_server_closes_the_stream_the_next_verb_runs(
+    sim: CarrierSim, twilio: Customer
+) -> None:
+    twilio.answers["/voice"] = lambda _: xml(stream_of(twilio, "<Say>Goodbye then.</Say>"))
+
+    async def close_at_once(socket: object, _: object) -> None:
+        await socket.receive()  # type: ignore[attr-defined]
+
+    twilio.talk = close_at_once
+    report = await sim.twilio.call_in(FROM, TO, Caller((StayUntilHungUp(),)))
+    assert report.said == ["Goodbye then."]
+    assert (report.ended_by, report.end_cause) == ("instructions", "end-of-instructions")
+    assert [(v.code, v.severity) for v in report.violations] == [("31921", "warning")]
+
+
+async def test_reject_ends_the_call_unanswered(sim: CarrierSim, twilio: Customer) -> None:
+    twilio.answers["/voice"] = lambda _: xml('<Response><Reject reason="busy"/></Response>')
+    report = await sim.twilio.call_in(FROM, TO)
+    assert [s.status for s in report.statuses] == ["ringing", "busy"]
+    assert twilio.at("/status")[0].fields["CallDuration"] == "0"
+
+
+async def test_a_failing_webhook_leads_to_the_fallback_with_the_error(
+    sim: CarrierSim, twilio: Customer
+) -> None:
+    def fail(_: Received):  # type: ignore[no-untyped-def]
+        from aiohttp import web
+
+        return web.Response(status=500)
+
+    twilio.answers["/voice"] = fail
+    twilio.answers["/fallback"] = lambda _: xml("<Response><Say>One moment.</Say></Response>")
+    report = await sim.twilio.call_in(FROM, TO, Caller((StayUntilHungUp(),)))
+    assert report.said == ["One moment."]
+    assert [v.code for v in report.violations] == ["11200"]
+    fallback = twilio.at("/fallback")[0].fields
+    assert (fallback["ErrorCode"], fallback["ErrorUrl"]) == ("11200", twilio.url("/voice"))
