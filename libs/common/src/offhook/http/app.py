@@ -1,0 +1,66 @@
+"""The FastAPI application every service begins with."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+
+from offhook.http import problems
+from offhook.http.limits import BodyLimit
+from offhook.http.observation import Observation
+from offhook.http.readiness import Check, HasHealth, Readiness
+from offhook.telemetry import metrics
+
+DEFAULT_MAX_BODY_BYTES: Final = 256 * 1024
+
+
+def create_app(
+    service: metrics.Service,
+    bus: HasHealth | None = None,
+    *,
+    checks: Iterable[Check] = (),
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    **fastapi: Any,
+) -> FastAPI:
+    """An application with `/healthz`, `/readyz` and `/metrics`, problems for errors, and bounded bodies.
+
+    `bus` and `checks` decide `/readyz`; the `Readiness` is at `app.state.readiness`, where `serve` marks the
+    drain. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interactive documentation is at
+    `/docs` unless `docs_url` says otherwise.
+    """
+    options: dict[str, Any] = {
+        "title": f"Offhook {service}",
+        "version": version("offhook"),
+        "redoc_url": None,
+    }
+    app = FastAPI(lifespan=lifespan, **{**options, **fastapi})
+    readiness = Readiness(bus, checks)
+    app.state.service = service
+    app.state.readiness = readiness
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(Observation)
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        """The process lives and its event loop turns. Says nothing about others: a restart would not help
+        them.
+        """
+        return {"status": "ok", "service": service}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> JSONResponse:
+        found = readiness.problems()
+        metrics.READY.set(0 if found else 1)
+        return JSONResponse({"ready": not found, "problems": list(found)}, 503 if found else 200)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def prometheus() -> Response:
+        metrics.READY.set(0 if readiness.problems() else 1)
+        return Response(metrics.exposition(service), media_type=metrics.CONTENT_TYPE)
+
+    return app

@@ -1,0 +1,427 @@
+"""Every metric there is: what it counts, what it means, and what an operator does about it.
+
+The list is data: the reference page and the check of dashboards and alerts are made from `METRICS`. A metric
+belongs to the services that set it, and only they expose it, so a number that stands still is never another
+service's.
+
+Names follow Prometheus: base units (seconds, bytes), `_total` for counters. Labels have few values: never an
+id, never a phone number.
+"""
+# ruff: noqa: E501 - one sentence of the table is one line
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.metrics_core import Metric as MetricFamily
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+
+Service = Literal["webhook-gateway", "media-bridge", "call-tracker", "number-sync"]
+SERVICES: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge", "call-tracker", "number-sync")
+
+_GATEWAY: Final[tuple[Service, ...]] = ("webhook-gateway",)
+_BRIDGE: Final[tuple[Service, ...]] = ("media-bridge",)
+_TRACKER: Final[tuple[Service, ...]] = ("call-tracker",)
+_NUMBERS: Final[tuple[Service, ...]] = ("number-sync",)
+_STORES: Final[tuple[Service, ...]] = ("call-tracker", "number-sync")
+_SPOOLERS: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge")
+
+# Upper bounds in seconds. Webhooks and publishes: the budgets are 25 and 50 ms, providers give up after seconds.
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Audio held by the bridge: the budget is 10 ms, of which resampling 3 ms; a frame is 20 ms.
+_AUDIO_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.04, 0.08, 0.16, 0.5)
+# What people notice while they wait for an agent or a carrier.
+_PATIENCE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """One metric as people read about it. `unit` is '' for plain counts; `action` is what an operator does
+    about it.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    unit: Literal["", "seconds", "bytes"]
+    meaning: str
+    action: str
+    services: tuple[Service, ...]
+
+
+_defined: list[tuple[MetricDefinition, Collector]] = []
+
+
+def _counter(name: str, *labels: str, meaning: str, action: str, services: tuple[Service, ...]) -> Counter:
+    metric = Counter(name, meaning, labels, registry=None)
+    _defined.append(
+        (MetricDefinition(name, "counter", labels, _unit(name), meaning, action, services), metric)
+    )
+    return metric
+
+
+def _gauge(name: str, *labels: str, meaning: str, action: str, services: tuple[Service, ...]) -> Gauge:
+    metric = Gauge(name, meaning, labels, registry=None)
+    _defined.append((MetricDefinition(name, "gauge", labels, _unit(name), meaning, action, services), metric))
+    return metric
+
+
+def _histogram(
+    name: str,
+    *labels: str,
+    buckets: tuple[float, ...],
+    meaning: str,
+    action: str,
+    services: tuple[Service, ...],
+) -> Histogram:
+    metric = Histogram(name, meaning, labels, buckets=buckets, registry=None)
+    _defined.append(
+        (MetricDefinition(name, "histogram", labels, _unit(name), meaning, action, services), metric)
+    )
+    return metric
+
+
+def _unit(name: str) -> Literal["", "seconds", "bytes"]:
+    stem = name.removesuffix("_total")
+    return "seconds" if stem.endswith("_seconds") else "bytes" if stem.endswith("_bytes") else ""
+
+
+# --- every service ---------------------------------------------------------------------------------------------------------
+
+READY: Final = _gauge(
+    "offhook_ready",
+    meaning="1 while /readyz says that the process may be given work.",
+    action="0 for minutes: read /readyz of the pod, it lists what is missing (Kafka, a directory catching up, draining).",
+    services=SERVICES,
+)
+HTTP_REQUESTS: Final = _counter(
+    "offhook_http_requests_total", "method", "route", "status",
+    meaning="HTTP requests answered, by route template.",
+    action="Many 5xx: look for tracebacks in the log. Many 401: a client has a wrong API key. Many 413: somebody sends too much.",
+    services=SERVICES,
+)  # fmt: skip
+HTTP_REQUEST_SECONDS: Final = _histogram(
+    "offhook_http_request_seconds", "method", "route", buckets=_REQUEST_BUCKETS,
+    meaning="From the request's arrival to the end of its answer.",
+    action="Providers wait 5 to 15 s for instructions; a p99 above 0.5 s on webhook routes means: more gateway pods.",
+    services=SERVICES,
+)  # fmt: skip
+EVENT_LOOP_LAG_SECONDS: Final = _histogram(
+    "offhook_event_loop_lag_seconds", buckets=_AUDIO_BUCKETS,
+    meaning="How late the event loop runs a timer: everything else in the process is late by as much.",
+    action="p99 above 0.02 on the bridge: audio stutters; fewer calls per pod, or find what blocks the loop.",
+    services=SERVICES,
+)  # fmt: skip
+REDIS_ERRORS: Final = _counter(
+    "offhook_redis_errors_total", "operation",
+    meaning="Redis operations that failed; calls go on without replay guard and session fencing.",
+    action="Repair Redis soon: until then a captured request or token could be used twice.",
+    services=_SPOOLERS,
+)  # fmt: skip
+
+# --- the bus ---------------------------------------------------------------------------------------------------------------
+
+BUS_PUBLISHED: Final = _counter(
+    "offhook_bus_published_total", "topic",
+    meaning="Events that Kafka has acknowledged.",
+    action="Stands still while there are calls: look at offhook_bus_publish_failures_total and at Kafka.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_PUBLISH_FAILURES: Final = _counter(
+    "offhook_bus_publish_failures_total", "topic",
+    meaning="Publishes that Kafka did not acknowledge in time.",
+    action="Kafka is away or has too few in-sync replicas. Gateway and bridge spool meanwhile; repair Kafka before the spool is full.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_PUBLISH_SECONDS: Final = _histogram(
+    "offhook_bus_publish_seconds", "topic", buckets=_REQUEST_BUCKETS,
+    meaning="From publish to acknowledgement (acks=all).",
+    action="p99 above 0.1 delays the answers to status callbacks: look at the brokers' disks and replication.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_CONSUMED: Final = _counter(
+    "offhook_bus_consumed_total", "topic", "group",
+    meaning="Records whose effect is stored and whose offset is committed.",
+    action="Stands still while offhook_bus_lag grows: the handler fails; the log says why.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_BATCH_SECONDS: Final = _histogram(
+    "offhook_bus_batch_seconds", "topic", "group", buckets=_REQUEST_BUCKETS,
+    meaning="Handling of one batch, until its offsets may be committed.",
+    action="Grows with a slow database: look at the store first.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_LAG: Final = _gauge(
+    "offhook_bus_lag", "topic", "group",
+    meaning="Records that this process has been assigned and has not consumed yet.",
+    action="Grows for minutes: add replicas (at most one per partition), or see offhook_bus_batch_seconds.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_RETRIES: Final = _counter(
+    "offhook_bus_retries_total", "topic", "group",
+    meaning="Batches that failed and are tried again; nothing is skipped.",
+    action="More than a few: the store or another dependency is away; the log names it.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_DEAD_LETTERS: Final = _counter(
+    "offhook_bus_dead_letters_total", "topic", "group",
+    meaning="Records that could not be understood and were moved to telephony.dead-letters.v1, with the reason.",
+    action="Any: read the reason in the record's headers, fix the writer or the reader, replay.",
+    services=SERVICES,
+)  # fmt: skip
+BUS_FUSE_BLOWN: Final = _gauge(
+    "offhook_bus_fuse_blown", "topic", "group",
+    meaning="1 when a consumer has stopped because too many records in a row were poison.",
+    action="Page somebody: nothing is consumed until the cause is fixed and the process restarted.",
+    services=SERVICES,
+)  # fmt: skip
+DIRECTORY_ENTRIES: Final = _gauge(
+    "offhook_directory_entries", "topic",
+    meaning="Live entries of a compacted topic held in memory.",
+    action="Far fewer than expected: the topic was recreated or truncated; let number-sync publish it again.",
+    services=SERVICES,
+)  # fmt: skip
+DIRECTORY_READY: Final = _gauge(
+    "offhook_directory_ready", "topic",
+    meaning="1 when the directory has caught up with its topic.",
+    action="0 for more than a minute after the start: Kafka cannot be read.",
+    services=SERVICES,
+)  # fmt: skip
+OUTLET_EVENTS: Final = _counter(
+    "offhook_outlet_events_total", "destination",
+    meaning="Events made durable, in `kafka` or in the local `spool`.",
+    action="Any in spool: Kafka was away or slow. They drain by themselves, in order.",
+    services=_SPOOLERS,
+)  # fmt: skip
+OUTLET_REFUSED: Final = _counter(
+    "offhook_outlet_refused_total",
+    meaning="Events that neither Kafka nor the spool took; their requests were not acknowledged and the provider retries.",
+    action="Page somebody: the spool is full or its disk fails while Kafka is away.",
+    services=_SPOOLERS,
+)
+SPOOL_EVENTS: Final = _gauge(
+    "offhook_spool_events",
+    meaning="Events waiting in the local spool for Kafka.",
+    action="Not falling although Kafka is back: the log says which event is refused.",
+    services=_SPOOLERS,
+)
+SPOOL_BYTES: Final = _gauge(
+    "offhook_spool_bytes",
+    meaning="Size of the local spool.",
+    action="Near its limit: repair Kafka, or give the volume more room.",
+    services=_SPOOLERS,
+)
+
+# --- webhook-gateway --------------------------------------------------------------------------------------------------------
+
+WEBHOOKS: Final = _counter(
+    "offhook_webhooks_total", "provider", "kind", "outcome",
+    meaning="Provider requests by kind (call, status, fallback) and outcome (accepted, refused, failed).",
+    action="Many refused: see offhook_webhooks_refused_total. Any fallback: the provider could not reach the main URL.",
+    services=_GATEWAY,
+)  # fmt: skip
+WEBHOOKS_REFUSED: Final = _counter(
+    "offhook_webhooks_refused_total", "provider", "reason",
+    meaning="Requests that were not believed, by reason (the same words as in the webhook log).",
+    action="signature-mismatch after a change: the public URL or the auth token differs from the provider's. Otherwise: an attack.",
+    services=_GATEWAY,
+)  # fmt: skip
+INSTRUCTIONS: Final = _counter(
+    "offhook_instructions_total", "provider", "kind", "reason",
+    meaning="Instructions served: connect, hangup or refuse, and why when it is not connect.",
+    action="hangup with number-without-workflow: give the number a workflow. With number-unknown: number-sync has not heard of it. With reconnect-limit: look at the bridges.",
+    services=_GATEWAY,
+)  # fmt: skip
+INSTRUCTIONS_SECONDS: Final = _histogram(
+    "offhook_instructions_seconds", "provider", buckets=_REQUEST_BUCKETS,
+    meaning="From a call's webhook to its instructions, ready to send; the caller hears ringing meanwhile.",
+    action="Budget: p99 of 0.025. Higher: see offhook_bus_publish_seconds and the gateway's CPU.",
+    services=_GATEWAY,
+)  # fmt: skip
+
+WEBHOOK_AUDITS_DROPPED: Final = _counter(
+    "offhook_webhook_audits_dropped_total",
+    meaning="Entries of the webhook log that were lost because Kafka was away or slow; the requests themselves were served.",
+    action="Nothing beside repairing Kafka: the log has a gap.",
+    services=_GATEWAY,
+)
+CREDENTIALS_UNREADABLE: Final = _counter(
+    "offhook_credentials_unreadable_total", "provider",
+    meaning="Configurations whose sealed credentials do not open with this process's keyring; their requests are refused.",
+    action="Give every service the same OFFHOOK_KEYRING, with the old keys behind the new one.",
+    services=_GATEWAY,
+)  # fmt: skip
+
+# --- media-bridge -----------------------------------------------------------------------------------------------------------
+
+MEDIA_SESSIONS: Final = _gauge(
+    "offhook_media_sessions", "provider", "agent_protocol",
+    meaning="Calls whose audio is on this bridge now.",
+    action="Scale on it; docs say how many a core carries.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_SESSIONS_ENDED: Final = _counter(
+    "offhook_media_sessions_ended_total", "provider", "reason",
+    meaning="Media sessions that ended, by the bridge's word for why.",
+    action="Many that are not hang-ups: the reason names the side to look at (agent, carrier, fenced, drained).",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_REFUSED: Final = _counter(
+    "offhook_media_refused_total", "provider", "reason",
+    meaning="Audio sockets that were turned away before any audio flowed (token, signature, run, capacity).",
+    action="token-expired: clocks differ or the provider is slow. token-forged: the gateway has another token key, or an attack.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_FRAMES: Final = _counter(
+    "offhook_media_frames_total", "direction",
+    meaning="Frames of 20 ms moved: uplink (caller to agent) and downlink (agent to caller).",
+    action="Uplink without downlink: agents are silent.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_HELD_SECONDS: Final = _histogram(
+    "offhook_media_held_seconds", "direction", buckets=_AUDIO_BUCKETS,
+    meaning="How long the bridge held a frame.",
+    action="Budget: p99 of 0.01. Higher: too many calls on the pod.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_GAPS: Final = _counter(
+    "offhook_media_gaps_total", "provider",
+    meaning="Times no caller audio came for more than 200 ms while the socket was open.",
+    action="One provider only: their network or region. All: this cluster's network.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_UNDERRUNS: Final = _counter(
+    "offhook_media_underruns_total", "provider",
+    meaning="Times the agent's audio ran dry in the middle of speech.",
+    action="The agent or its text-to-speech is slower than real time.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_INTERRUPTIONS: Final = _counter(
+    "offhook_media_interruptions_total", "provider",
+    meaning="Barge-ins: the agent cleared audio that had not been played.",
+    action="For agent developers; a sudden rise is usually a changed voice-activity setting.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_PROTOCOL_FAULTS: Final = _counter(
+    "offhook_media_protocol_faults_total", "side", "kind",
+    meaning="Messages that broke a media protocol, by side (provider, agent); the session goes on where it can.",
+    action="agent: tell its developer; the log has the sentence. provider: their protocol has changed.",
+    services=_BRIDGE,
+)  # fmt: skip
+AGENT_CONNECTS: Final = _counter(
+    "offhook_agent_connects_total", "agent_protocol", "outcome",
+    meaning="Attempts to reach an agent: connected, refused, timeout, error.",
+    action="Not connected: the workflow's agent URL or the agents' capacity. Callers hear the fallback after the last attempt.",
+    services=_BRIDGE,
+)  # fmt: skip
+AGENT_CONNECT_SECONDS: Final = _histogram(
+    "offhook_agent_connect_seconds", "agent_protocol", buckets=_PATIENCE_BUCKETS,
+    meaning="From dialling the agent to its acceptance; the caller waits in silence.",
+    action="Above 1 s: keep agents warm.",
+    services=_BRIDGE,
+)  # fmt: skip
+RESPONSE_SECONDS: Final = _histogram(
+    "offhook_response_seconds", "agent_protocol", buckets=_PATIENCE_BUCKETS,
+    meaning="From the end of the caller's words to the agent's first audio.",
+    action="Above 1.5 s callers speak again; look at the agent's models, the bridge adds milliseconds.",
+    services=_BRIDGE,
+)  # fmt: skip
+
+# --- call-tracker -----------------------------------------------------------------------------------------------------------
+
+CALLS_ENDED: Final = _counter(
+    "offhook_calls_ended_total", "provider", "direction", "status",
+    meaning="Calls that reached a final status.",
+    action="A rise of failed or no-answer on one provider: check its account and its status page.",
+    services=_TRACKER,
+)  # fmt: skip
+CALLS_ACTIVE: Final = _gauge(
+    "offhook_calls_active",
+    meaning="Calls in the store that have not ended.",
+    action="More than the bridges carry, for long: callbacks were lost; reconciliation ends such calls.",
+    services=_TRACKER,
+)
+CALL_EVENTS: Final = _counter(
+    "offhook_call_events_total", "outcome",
+    meaning="Call events by what became of them: applied, recorded (late or without effect), duplicate.",
+    action="Duplicates are normal (providers retry). Many recorded: callbacks arrive out of order; harmless.",
+    services=_TRACKER,
+)  # fmt: skip
+CALL_EVENT_AGE_SECONDS: Final = _histogram(
+    "offhook_call_event_age_seconds", buckets=_REQUEST_BUCKETS,
+    meaning="From an event's time to its being in the store, and so in the API.",
+    action="Budget: p99 of 0.5. Higher: see offhook_bus_lag and offhook_bus_batch_seconds.",
+    services=_TRACKER,
+)  # fmt: skip
+OUTBOX_PENDING: Final = _gauge(
+    "offhook_outbox_pending",
+    meaning="Stored changes that are not on Kafka yet.",
+    action="Growing: Kafka is away; they are published in order when it is back.",
+    services=_STORES,
+)
+STORE_ERRORS: Final = _counter(
+    "offhook_store_errors_total", "operation",
+    meaning="Database operations that failed.",
+    action="Look at the database; consumers wait and catch up by themselves.",
+    services=_STORES,
+)  # fmt: skip
+
+# --- number-sync ------------------------------------------------------------------------------------------------------------
+
+COMMANDS: Final = _counter(
+    "offhook_commands_total", "provider", "command", "outcome",
+    meaning="Commands carried out at a provider: done, failed, gone (the call had ended), repeated (already done).",
+    action="failed: the call's record has the provider's words.",
+    services=_NUMBERS,
+)  # fmt: skip
+PROVIDER_REQUESTS: Final = _counter(
+    "offhook_provider_requests_total", "provider", "operation", "outcome",
+    meaning="REST requests to providers, by outcome (ok, or the kind of error).",
+    action="credentials: a configuration's secret was changed at the provider. busy: ask the provider for a higher rate.",
+    services=_NUMBERS,
+)  # fmt: skip
+PROVIDER_REQUEST_SECONDS: Final = _histogram(
+    "offhook_provider_request_seconds", "provider", "operation", buckets=_PATIENCE_BUCKETS,
+    meaning="How long a provider took to answer a REST request.",
+    action="Above 5 s: outbound calls start late; see the provider's status page.",
+    services=_NUMBERS,
+)  # fmt: skip
+
+METRICS: Final[tuple[MetricDefinition, ...]] = tuple(definition for definition, _ in _defined)
+"""Every metric, in the order above. Define metrics before this line only."""
+
+
+@functools.cache
+def registry(service: Service) -> CollectorRegistry:
+    """The metrics that `service` sets, and those of its Python process."""
+    from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+
+    own = CollectorRegistry()
+    for definition, metric in _defined:
+        if service in definition.services:
+            own.register(metric)
+    ProcessCollector(registry=own)
+    PlatformCollector(registry=own)
+    GCCollector(registry=own)
+    return own
+
+
+def exposition(service: Service) -> bytes:
+    """The answer to a scrape of `service`, in Prometheus' text format (`CONTENT_TYPE`)."""
+    return generate_latest(registry(service))
+
+
+def families(service: Service) -> Iterator[MetricFamily]:
+    """What `exposition` would print, as objects (for tests and the demo's report)."""
+    return iter(registry(service).collect())
