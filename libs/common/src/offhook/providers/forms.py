@@ -1,0 +1,41 @@
+"""Form bodies and query strings, as bytes: what a provider signed, before anybody interprets it.
+
+The same result as `urllib.parse.parse_qsl(..., keep_blank_values=True)`, several times faster, and bounded.
+Empty values stay: providers sign them (Twilio sends about ten of them with every call).
+"""
+
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+MAX_FIELDS: Final = 500
+
+
+class FormError(ValueError):
+    """A form has more than `MAX_FIELDS` fields."""
+
+
+def parse_form(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of `application/x-www-form-urlencoded` data, decoded, in order. Raises `FormError`."""
+    if data.count(b"&") >= MAX_FIELDS:
+        raise FormError(f"a form of more than {MAX_FIELDS} fields")
+    data = data.replace(b"+", b" ")
+    # Most escapes are the plus of phone numbers. A plus is no hexadecimal digit and no delimiter, so
+    # replacing it in the whole body can neither make a new escape nor move a field's border.
+    data = data.replace(b"%2B", b"+")
+    pairs = []
+    for part in data.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if b"%" in part:
+            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+        elif not part:
+            continue
+        pairs.append((name, value))
+    return pairs
+
+
+def first_values(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Field to its first value, as text; broken UTF-8 becomes U+FFFD."""
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        fields.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+    return fields

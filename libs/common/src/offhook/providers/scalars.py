@@ -1,0 +1,87 @@
+"""Lenient readings of what providers put into fields: numbers as numbers or strings, two kinds of timestamps.
+
+Every function answers None for what it cannot read; none raises.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+_DIGITS: Final = re.compile(r"\d{1,15}", re.ASCII)
+_RFC_2822: Final = re.compile(
+    r"(?:[A-Za-z]{3}, ?)?(\d{1,2}) ([A-Za-z]{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) ([+-])?(\d{4}|GMT|UTC|UT|Z)",
+    re.ASCII,
+)
+_MONTHS: Final = {
+    name: number
+    for number, name in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1
+    )
+}
+_WHOLE_LIMIT: Final = 10**15
+_RAW_FIELDS: Final = 100
+_RAW_LENGTH: Final = 1000
+
+
+def whole_number(value: object) -> int | None:
+    """A count from 0 to 10**15: `12`, `"12"`, `12.0`, `"12.0"`; parts of a unit are cut off."""
+    if isinstance(value, str):
+        text = value.strip()
+        if _DIGITS.fullmatch(text):
+            return int(text)
+        if len(text) > 32:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return int(value) if 0 <= value < _WHOLE_LIMIT else None
+
+
+def rfc_2822_time(text: str) -> datetime | None:
+    """`Sun, 25 Mar 2018 09:53:19 +0000` (Twilio call callbacks), as an aware time in UTC."""
+    match = _RFC_2822.fullmatch(text.strip()[:64])
+    if match is None:
+        return None
+    day, month, year, hour, minute, second, sign, zone = match.groups()
+    offset = timedelta()
+    if zone.isdigit():
+        offset = timedelta(hours=int(zone[:2]), minutes=int(zone[2:]))
+    try:
+        return datetime(
+            int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), min(int(second), 59),
+            tzinfo=timezone(-offset if sign == "-" else offset),
+        ).astimezone(UTC)  # fmt: skip
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def iso_time(text: str) -> datetime | None:
+    """`2026-01-01T12:00:00.000Z` (Vonage events, Twilio stream callbacks), in UTC; without a zone it is
+    UTC."""
+    try:
+        time = datetime.fromisoformat(text.strip()[:64])
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def any_time(text: str | None) -> datetime | None:
+    """Either kind of timestamp."""
+    return (rfc_2822_time(text) or iso_time(text)) if text else None
+
+
+def bounded(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What an event keeps of a request: the first 100 fields, the first 1000 characters of each."""
+    kept: dict[str, str] = {}
+    for name, value in fields:
+        if len(kept) == _RAW_FIELDS:
+            break
+        kept[name[:_RAW_LENGTH]] = value[:_RAW_LENGTH]
+    return kept

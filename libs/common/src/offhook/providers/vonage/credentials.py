@@ -1,0 +1,63 @@
+"""What we must know of a Vonage application and its account."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)]
+_Required = Annotated[_Text, StringConstraints(min_length=1)]
+_Pem = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16384)]
+
+
+class VonageCredentials(BaseModel):
+    """Credentials of one Vonage application. Its webhooks are signed with the account's signature secret."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    application_id: _Required = Field(
+        title="Application ID", description="The application the numbers are linked to."
+    )
+    private_key: _Pem = Field(
+        title="Private key", description="PEM, starts with -----BEGIN PRIVATE KEY-----.",
+        repr=False, json_schema_extra={"secret": True},
+    )  # fmt: skip
+    api_key: _Required = Field(title="API key", description="The account's, on the Dashboard.")
+    api_secret: _Text = Field(
+        default="", title="API secret",
+        description="The account's; needed to manage numbers and the application.",
+        repr=False, json_schema_extra={"secret": True},
+    )  # fmt: skip
+    signature_secret: _Required = Field(
+        title="Signature secret", description="Signs what Vonage sends; on the Dashboard under settings.",
+        repr=False, json_schema_extra={"secret": True},
+    )  # fmt: skip
+    signature_secret_secondary: _Text = Field(
+        default="", title="Second signature secret",
+        description="Only while the signature secret is being changed: both are accepted.",
+        repr=False, json_schema_extra={"secret": True},
+    )  # fmt: skip
+
+    @field_validator("private_key")
+    @classmethod
+    def _check_key(cls, value: str) -> str:
+        # Forms and environment variables often turn the line breaks into two characters.
+        value = value.replace("\\n", "\n").replace("\r\n", "\n")
+        if not value.startswith("-----BEGIN PRIVATE KEY-----") or not value.endswith(
+            "-----END PRIVATE KEY-----"
+        ):
+            raise ValueError(
+                "expected a PEM file from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----"
+            )
+        return value + "\n"
+
+
+def account_of(credentials: Mapping[str, str]) -> str:
+    """The application's name in Vonage's requests."""
+    return credentials["application_id"]
+
+
+def signature_secrets(credentials: Mapping[str, str]) -> list[str]:
+    """The secrets that may have signed a request, the current one first."""
+    secrets = (credentials.get("signature_secret", ""), credentials.get("signature_secret_secondary", ""))
+    return [secret for secret in secrets if secret]

@@ -1,0 +1,50 @@
+"""Vonage's words for a call's progress and what they mean.
+
+https://developer.vonage.com/en/voice/voice-api/webhook-reference. A WebSocket is a leg of its own and sends
+its own events.
+"""
+
+from typing import Final
+
+from offhook.events.calls import CallDirection, CallStatus
+
+CALL_STATUSES: Final[dict[str, CallStatus]] = {
+    "started": CallStatus.INITIATED,
+    "ringing": CallStatus.RINGING,
+    "answered": CallStatus.ANSWERED,
+    "completed": CallStatus.COMPLETED,
+    "busy": CallStatus.BUSY,
+    "timeout": CallStatus.NO_ANSWER,
+    "unanswered": CallStatus.NO_ANSWER,
+    "cancelled": CallStatus.CANCELED,
+    "canceled": CallStatus.CANCELED,
+    "rejected": CallStatus.FAILED,
+    "failed": CallStatus.FAILED,
+}
+
+# A callee who declines is busy to us: the number works, and dialling later makes sense.
+REJECTED_DETAILS: Final[dict[str, CallStatus]] = {
+    "declined": CallStatus.BUSY,
+    "invalid_number": CallStatus.FAILED,
+    "restricted": CallStatus.FAILED,
+}
+
+ANSWERED_BY: Final[dict[str, str]] = {"human": "human", "machine": "machine"}
+
+DIRECTIONS: Final[dict[str, CallDirection]] = {"inbound": "inbound", "outbound": "outbound"}
+
+# Of the media leg, on a synchronous event URL: the audio ended or never began, and the answer may be a new
+# NCCO. `disconnected` is always the media leg: the socket was closed, and not by a REST hang-up.
+DISCONNECTED: Final = "disconnected"
+ASKS_FOR_INSTRUCTIONS: Final = frozenset(
+    {DISCONNECTED, "failed", "unanswered", "timeout", "rejected", "busy"}
+)
+
+# Events without a `status`, told apart by a field of theirs.
+UNNAMED_EVENTS: Final[tuple[tuple[str, str], ...]] = (
+    ("recording_url", "record"),
+    ("dtmf", "input"),
+    ("speech", "input"),
+    ("conversation_uuid_to", "transfer"),
+    ("reason", "error"),
+)
