@@ -5,6 +5,7 @@ from offhook.bus.dead_letters import DeadLetter
 from offhook.bus.directory import Directory
 from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge, OutletError, OutletFull, PoisonError
 from offhook.bus.health import Health
+from offhook.bus.outlet import Outlet
 
 __all__ = [
     "Bus",
@@ -16,6 +17,7 @@ __all__ = [
     "EventTooLarge",
     "Health",
     "OutgoingRecord",
+    "Outlet",
     "OutletError",
     "OutletFull",
     "PoisonError",

@@ -85,7 +85,7 @@ class Bus:
         self._probe: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
-    # -- declaring -------------------------------------------------------------------------------------------------
+    # --- declaring
 
     def consume(
         self,
@@ -150,7 +150,7 @@ class Bus:
         """`check` gives sentences that `health` lists among its problems."""
         self._checks.append(check)
 
-    # -- living ----------------------------------------------------------------------------------------------------
+    # --- living
 
     async def start(self) -> None:
         """Connect, create missing topics, read the directories to their ends, then start the consumers.
@@ -218,7 +218,7 @@ class Bus:
         )
         return Health(ready, problems)
 
-    # -- publishing ------------------------------------------------------------------------------------------------
+    # --- publishing
 
     async def publish(self, topic: Topic, event: Event[EventData], *, key: str | None = None) -> None:
         """Publish one event; returns when all in-sync replicas have it. The key is the event's subject unless given.
@@ -291,7 +291,7 @@ class Bus:
             raise BusUnavailable(f"Kafka cannot take a record for {record.topic}: {error!r}") from error
         return acknowledgement
 
-    # -- inside ----------------------------------------------------------------------------------------------------
+    # --- inside
 
     def _build_broker(self) -> tuple[KafkaBroker, RecordProducer]:
         options: dict[str, Any] = {

@@ -20,7 +20,7 @@ A batch ends in one of four ways:
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -34,7 +34,7 @@ from offhook.topics import Topic
 
 log = logging.getLogger(__name__)
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
 BatchHandler = Callable[[Sequence[Event[EventData]]], Awaitable[None]]
 Bury = Callable[[Record, DeadLetter], Awaitable[None]]
 
@@ -58,7 +58,7 @@ async def raw_body(message: StreamMessage[Any]) -> Any:
     return message.raw_message
 
 
-class Consumption(ConsumerRebalanceListener):
+class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """See the module's theory of operation. `consumer` and `leave` are set by the bus when it starts."""
 
     def __init__(
@@ -78,7 +78,6 @@ class Consumption(ConsumerRebalanceListener):
         self.group = group
         self.problem: str | None = None
         self.blown = False
-        self.handled = 0  # records whose offsets were committed
         self._handler = handler
         self._service = service
         self._bury = bury
@@ -198,7 +197,6 @@ class Consumption(ConsumerRebalanceListener):
         except (CommitFailedError, IllegalStateError) as error:
             # The group has moved on: whoever has the partitions now reads from the last commit.
             log.warning("%s: handled but not committed, will be delivered again: %s", self._name, error)
-        self.handled += len(records)
         self._failures = 0
         self.problem = None
 

@@ -109,10 +109,6 @@ class Directory(Generic[T]):
                 self._tell(key, known.get(key), records.get(key))
 
 
-class _PartitionsChanged(Exception):
-    """Somebody added partitions to the topic."""
-
-
 class DirectoryReader(Generic[T]):
     """Keeps one directory true. `build` makes a Kafka consumer, `partitions_for` names a topic's partitions."""
 
@@ -152,7 +148,6 @@ class DirectoryReader(Generic[T]):
         while True:
             try:
                 await self._follow()
-            except _PartitionsChanged:
                 log.info("%s has more partitions now", self.directory.topic.name)
             except OffsetOutOfRangeError:
                 # The topic was made anew. Read it from its beginning; until that is done the old content stands.
@@ -165,6 +160,7 @@ class DirectoryReader(Generic[T]):
                 await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
+        """Read for as long as the topic has the partitions it has now."""
         topic = self.directory.topic.name
         numbers = await self._partitions_for(topic)
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
@@ -193,7 +189,7 @@ class DirectoryReader(Generic[T]):
                     self._next[partition] = await consumer.position(partition)
                 polls += 1
                 if polls % _PARTITION_CHECK_POLLS == 0 and await self._partitions_for(topic) != numbers:
-                    raise _PartitionsChanged
+                    return
         finally:
             await consumer.stop()
 
@@ -202,9 +198,8 @@ class DirectoryReader(Generic[T]):
             log.warning("%s: record %s/%s has no key", record.topic, record.partition, record.offset)
             return
         key = record.key.decode("utf-8", "replace")
-        if record.value is None:
-            data = None
-        else:
+        new: T | None = None
+        if record.value is not None:
             try:
                 data = decode(record.value, record.headers).data
             except EventDecodeError as error:
@@ -214,10 +209,11 @@ class DirectoryReader(Generic[T]):
                 return
             if not isinstance(data, self.directory.model):
                 return
+            new = data
         self.unreadable.pop(key, None)
         if self._loading is None:
-            self.directory._put(key, data)
-        elif data is None:
+            self.directory._put(key, new)
+        elif new is None:
             self._loading.pop(key, None)
         else:
-            self._loading[key] = data
+            self._loading[key] = new

@@ -8,6 +8,8 @@ BusError
 PoisonError             raised by a consumer's handler: this one event can never be handled
 """
 
+# ruff: noqa: N818 - the names say the state, as callers read them: except OutletFull
+
 from offhook.events import Event, EventData
 
 

@@ -7,12 +7,12 @@ It stands behind FastStream's in-memory test broker (see `testing`), whose own d
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
@@ -22,12 +22,11 @@ from aiokafka.errors import (
 )
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
-from faststream.kafka.publisher.producer import AioKafkaFastProducer
-from faststream.kafka.response import KafkaPublishCommand
 
+from offhook.bus.producer import Acknowledgement, Headers, RecordProducer
 from offhook.topics import ALL_TOPICS
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 
 @dataclass(eq=False)
@@ -252,12 +251,14 @@ class MemoryConsumer:
             raise IllegalStateError(f"Partition {partition} is not assigned")
 
 
-class MemoryProducer(AioKafkaFastProducer):
+class MemoryProducer(RecordProducer):
     """Stands in for the bus's `RecordProducer`: an append is acknowledged at once."""
 
-    def __init__(self, cluster: MemoryCluster, wait: Callable[[], Any] | None = None) -> None:
+    __slots__ = ("_cluster",)
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        super().__init__(_no_producer)
         self._cluster = cluster
-        self._wait = wait
 
     def __bool__(self) -> bool:
         return True
@@ -267,20 +268,18 @@ class MemoryProducer(AioKafkaFastProducer):
         return False
 
     async def send(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes]]
-    ) -> "asyncio.Future[RecordMetadata]":
-        done: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Headers
+    ) -> Acknowledgement:
+        done: Acknowledgement = asyncio.get_running_loop().create_future()
         done.set_result(self._cluster.append(topic, value, key, list(headers)))
         return done
 
-    async def publish(self, cmd: KafkaPublishCommand) -> Any:
-        future = await self.send(
-            cmd.destination, cmd.body, cmd.key, [(name, text.encode()) for name, text in cmd.headers.items()]
-        )
-        return future if cmd.no_confirm else await future
-
-    async def publish_batch(self, cmd: KafkaPublishCommand) -> Any:
-        raise NotImplementedError("the bus sends records one by one; aiokafka makes the batches")
-
     async def partitions_for(self, topic: str) -> set[int]:
         return {partition.partition for partition in self._cluster.partitions_of(topic)}
+
+    async def disconnect(self) -> None:
+        """There is no connection."""
+
+
+def _no_producer() -> AIOKafkaProducer:
+    raise NotImplementedError("there is no Kafka here")

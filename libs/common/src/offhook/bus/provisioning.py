@@ -20,7 +20,7 @@ _DAY_MS: Final = 24 * _HOUR_MS
 
 def topic_config(topic: Topic, replication_factor: int) -> dict[str, str]:
     """The broker's settings for a topic that is made new."""
-    config = {"cleanup.policy": topic.cleanup}
+    config: dict[str, str] = {"cleanup.policy": topic.cleanup}
     if topic.retention_ms is None:
         # Only closed segments are compacted: with the default of seven days per segment, a busy topic
         # would be read at every start with a week of superseded records in it.

@@ -123,7 +123,7 @@ async def memory_bus(service: str = "test", cluster: MemoryCluster | None = None
     """A bus in memory, not started; it is stopped at the end. Give a `cluster` to share it or to look into it."""
     bus = MemoryBus(service, cluster or MemoryCluster())
     producer = MemoryProducer(bus.cluster)
-    bus._producer = producer  # type: ignore[assignment]
+    bus._producer = producer
     async with _LoggedTestBroker(bus._broker, bus.cluster, producer):
         try:
             yield bus
