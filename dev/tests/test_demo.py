@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from carrier_sim import CarrierSim, SimConfig
 
+from carrier_sim import CarrierSim, SimConfig
 from offhook_dev.scenario import STATUSES, Scenario, vonage_private_key
 from offhook_dev.stack import Stack
 

@@ -25,7 +25,7 @@ def _var() -> Path:
 @app.command()
 def demo() -> None:
     """Four calls through the whole system, judged; exit 0 only when all of it is right."""
-    from offhook_dev.demo import run_demo  # noqa: PLC0415 - the other commands need not load the whole system
+    from offhook_dev.demo import run_demo
 
     if not asyncio.run(run_demo(_var() / "demo", console)):
         raise typer.Exit(1)
@@ -34,8 +34,8 @@ def demo() -> None:
 @app.command()
 def prepare() -> None:
     """Download and install what the real servers need."""
-    from offhook_dev.kafka import KafkaServer  # noqa: PLC0415
-    from offhook_dev.postgres import PostgresServer  # noqa: PLC0415
+    from offhook_dev.kafka import KafkaServer
+    from offhook_dev.postgres import PostgresServer
 
     KafkaServer.install()
     PostgresServer.install()

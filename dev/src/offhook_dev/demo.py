@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from carrier_sim import CarrierSim, SimConfig
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from carrier_sim import CarrierSim, SimConfig
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.scenario import STATUSES, DemoCall, Scenario, vonage_private_key
@@ -143,7 +143,9 @@ async def run_demo(home: Path, console: Console) -> bool:
 
     calls = [call.as_report() for call in scenario.calls] if scenario else []
     ok = problem is None and len(calls) == 4 and not any(call["problems"] for call in calls)
-    report_path.write_text(json.dumps({"ok": ok, "calls": calls, "kafka": kafka, "problem": problem}, indent=2) + "\n")
+    report_path.write_text(
+        json.dumps({"ok": ok, "calls": calls, "kafka": kafka, "problem": problem}, indent=2) + "\n"
+    )
     _conclude(console, progress, scenario, kafka, problem, ok, home)
     return ok
 

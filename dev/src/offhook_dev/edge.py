@@ -35,7 +35,9 @@ def _route(prefix: str, cluster: str) -> dict[str, Any]:
     return {"match": {"prefix": prefix}, "route": action}
 
 
-def envoy_config(port: int, upstreams: dict[str, int], certificate: Certificate, admin_port: int) -> dict[str, Any]:
+def envoy_config(
+    port: int, upstreams: dict[str, int], certificate: Certificate, admin_port: int
+) -> dict[str, Any]:
     """Envoy's bootstrap document. `upstreams` maps each service's name to its port on the loopback."""
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -53,7 +55,10 @@ def envoy_config(port: int, upstreams: dict[str, int], certificate: Certificate,
                         *(_route(prefix, cluster) for prefix, cluster in ROUTES),
                         {
                             "match": {"prefix": "/"},
-                            "direct_response": {"status": 404, "body": {"inline_string": "nothing is served here\n"}},
+                            "direct_response": {
+                                "status": 404,
+                                "body": {"inline_string": "nothing is served here\n"},
+                            },
                         },
                     ],
                 }
@@ -62,7 +67,9 @@ def envoy_config(port: int, upstreams: dict[str, int], certificate: Certificate,
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+                },
             }
         ],
     }

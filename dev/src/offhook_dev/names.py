@@ -10,7 +10,9 @@ from offhook.telemetry.metrics import METRICS
 from offhook.topics import ALL_TOPICS
 
 _TOPIC: Final = re.compile(r"\btelephony\.[a-z]+(?:-[a-z]+)*\.v\d+\b")
-_METRIC: Final = re.compile(r"\boffhook_[a-z0-9]+(?:_[a-z0-9]+)*_(?:total|seconds|bytes|ratio|count|info|milliseconds)\b")
+_METRIC: Final = re.compile(
+    r"\boffhook_[a-z0-9]+(?:_[a-z0-9]+)*_(?:total|seconds|bytes|ratio|count|info|milliseconds)\b"
+)
 _TEXT: Final = {".py", ".md", ".yaml", ".yml", ".json", ".toml", ".sh"}
 # The histogram's series, as Prometheus names them.
 _SERIES: Final = ("", "_bucket", "_sum", "_count", "_total")

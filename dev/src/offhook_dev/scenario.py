@@ -4,14 +4,23 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from carrier_sim import Callee, Caller, CallReport, CarrierSim, HangUp, Press, Say, StayUntilHungUp, WaitForAgent
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from carrier_sim import (
+    Callee,
+    Caller,
+    CallReport,
+    CarrierSim,
+    HangUp,
+    Press,
+    Say,
+    StayUntilHungUp,
+    WaitForAgent,
+)
 from offhook_dev.errors import DevError
 from offhook_dev.stack import Stack
 
@@ -67,7 +76,9 @@ class DemoCall:
             "duration_s": self.record.get("duration_s"),
             "caller_audio_ms": self.record.get("caller_audio_ms", 0),
             "agent_audio_ms": report.agent_audio_ms if report else 0,
-            "instructions_ms": round(report.instructions_ms[0], 1) if report and report.instructions_ms else None,
+            "instructions_ms": round(report.instructions_ms[0], 1)
+            if report and report.instructions_ms
+            else None,
             "response_ms": round(max(report.response_ms), 1) if report and report.response_ms else None,
             "protocol_violations": len(report.violations) if report else 0,
             "problems": self.problems,
@@ -104,7 +115,9 @@ class Api:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def post(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
+    async def post(
+        self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         return self._read(await self._client.post(path, json=body, headers=headers))
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -174,7 +187,11 @@ class Scenario:
         for provider, number in (("twilio", TWILIO_NUMBER), ("vonage", VONAGE_NUMBER)):
             configuration = await self.api.post(
                 "/telephony-configurations",
-                {"name": f"{provider} (simulated)", "provider": provider, "credentials": credentials[provider]},
+                {
+                    "name": f"{provider} (simulated)",
+                    "provider": provider,
+                    "credentials": credentials[provider],
+                },
             )
             identity = configuration["configuration_id"]
             self.configurations[provider] = identity
@@ -208,9 +225,13 @@ class Scenario:
         watcher = asyncio.create_task(self._watch(changed))
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-                group.create_task(self._inbound(self.calls[0], self._sim.twilio, TWILIO_NUMBER, CALLER_HANGS_UP))
+                group.create_task(
+                    self._inbound(self.calls[0], self._sim.twilio, TWILIO_NUMBER, CALLER_HANGS_UP)
+                )
                 group.create_task(self._outbound(self.calls[1], TWILIO_CALLEE))
-                group.create_task(self._inbound(self.calls[2], self._sim.vonage, VONAGE_NUMBER, AGENT_HANGS_UP))
+                group.create_task(
+                    self._inbound(self.calls[2], self._sim.vonage, VONAGE_NUMBER, AGENT_HANGS_UP)
+                )
                 group.create_task(self._outbound(self.calls[3], VONAGE_CALLEE))
             await self._settle(5.0)
         except TimeoutError:
@@ -276,7 +297,9 @@ class Scenario:
 
     @staticmethod
     def _settled(call: DemoCall) -> bool:
-        return call.record.get("status") in ("completed", "failed") and call.record.get("caller_audio_ms", 0) > 0
+        return (
+            call.record.get("status") in ("completed", "failed") and call.record.get("caller_audio_ms", 0) > 0
+        )
 
     def _judge(self, call: DemoCall) -> None:
         """Everything that must be true of a call, each in a sentence when it is not."""
@@ -304,5 +327,3 @@ class Scenario:
 def masked(number: str) -> str:
     """A phone number for the screen."""
     return re.sub(r"(?<=^.{4}).(?=.{3})", "•", number)
-
-

