@@ -1,7 +1,7 @@
 """A real Apache Kafka on this machine, without a container: one KRaft node from the jars that Maven fetches.
 
-The jars are fetched once for each version of `dev/kafka/pom.xml`, into `var/kafka/libs`. Topics, data, configuration and
-log of a node are under the directory it is given.
+The jars are fetched once for each version of `dev/kafka/pom.xml`, into `var/kafka/libs`. Topics, data,
+configuration and log of a node are under the directory it is given.
 """
 
 import base64
@@ -78,7 +78,9 @@ background.threads=2
 
 
 class KafkaServer(Server):
-    """One Kafka node. `bootstrap` is what clients connect to; it stays the same over restarts, and so does the data."""
+    """One Kafka node. `bootstrap` is what clients connect to; it stays the same over restarts, and so does
+    the data.
+    """
 
     name = "kafka"
 
@@ -138,7 +140,9 @@ class KafkaServer(Server):
         )
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise DevError(f"Kafka's storage cannot be formatted: {said[-1][:300] if said else 'no reason given'}")
+            raise DevError(
+                f"Kafka's storage cannot be formatted: {said[-1][:300] if said else 'no reason given'}"
+            )
 
 
 def kafka_version() -> str:
@@ -157,9 +161,8 @@ def _java(say: Say) -> str:
     found = _find_java()
     version = _java_version(found) if found else None
     if version is None or version < JAVA_VERSION:
-        reason = (
-            f"Kafka needs Java {JAVA_VERSION}, and this machine has "
-            + (f"Java {version} at {found}" if version else "none")
+        reason = f"Kafka needs Java {JAVA_VERSION}, and this machine has " + (
+            f"Java {version} at {found}" if version else "none"
         )
         system_packages.install(f"openjdk-{JAVA_VERSION}-jre-headless", reason=reason, say=say)
         found = _newest_debian_java() or _find_java()

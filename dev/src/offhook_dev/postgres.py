@@ -1,4 +1,6 @@
-"""A real PostgreSQL on this machine, from Debian's binaries. It refuses to run as root, so root runs it as `postgres`."""
+"""A real PostgreSQL on this machine, from Debian's binaries. It refuses to run as root, so root runs it as
+`postgres`.
+"""
 
 import os
 import pwd
@@ -22,8 +24,8 @@ _UNPRIVILEGED: Final = ("postgres", "nobody")
 class PostgresServer(Server):
     """One server with the superuser `offhook` and a password of its own (made once, kept in the directory).
 
-    `fsync=False` makes it faster and unsafe at a crash of the machine: for tests. When this process is root, the directory is
-    given to another user, who must be able to reach it.
+    `fsync=False` makes it faster and unsafe at a crash of the machine: for tests. When this process is root,
+    the directory is given to another user, who must be able to reach it.
     """
 
     name = "postgres"

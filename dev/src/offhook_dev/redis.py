@@ -11,7 +11,9 @@ from offhook_dev.servers import Server
 
 
 class RedisServer(Server):
-    """One server without a password. `url` names database 0. With `persist`, data survives restarts (append-only file)."""
+    """One server without a password. `url` names database 0. With `persist`, data survives restarts
+    (append-only file).
+    """
 
     name = "redis"
     _ready_within_s = 20.0

@@ -1,7 +1,9 @@
-"""A real server as a child process: started, watched until ready, paused, killed, stopped, and never left behind.
+"""A real server as a child process: started, watched until ready, paused, killed, stopped, and never left
+behind.
 
-Every server gets a parent-death signal, so that even `kill -9` of the parent ends it. The kernel sends that signal when the
-*thread* that forked the child ends; children are therefore forked by one thread that lives as long as the process.
+Every server gets a parent-death signal, so that even `kill -9` of the parent ends it. The kernel sends that
+signal when the *thread* that forked the child ends; children are therefore forked by one thread that lives as
+long as the process.
 """
 
 import asyncio
@@ -36,7 +38,8 @@ def say_on_stderr(sentence: str) -> None:
 
 
 class Server(ABC):
-    """One server with a directory for all of its files. A stopped one can be started again: same port, same data.
+    """One server with a directory for all of its files. A stopped one can be started again: same port, same
+    data.
 
     `start` and `stop` are for event loops; `start_now` and `stop_now` are the same, blocking.
     """
@@ -93,7 +96,9 @@ class Server(ABC):
         if self.running:
             return self
         if not port_is_free(self.port):
-            raise DevError(f"{self.name} cannot use port {self.port}: another program does; stop that program.")
+            raise DevError(
+                f"{self.name} cannot use port {self.port}: another program does; stop that program."
+            )
         self.directory.mkdir(parents=True, exist_ok=True)
         self._prepare()
         self._process = self._spawn()
