@@ -53,13 +53,17 @@ class CallEventData(EventData):
 
 
 class CallRequested(CallEventData):
-    """Somebody asked for an outbound call (API). The run exists from here on."""
+    """Somebody asked for an outbound call (API). The run exists from here on.
+
+    `account` is the configuration's: callbacks of any other account are not about this call.
+    """
 
     TYPE: ClassVar[str] = "call.requested.v1"
     workflow_id: str
     user_id: str
     configuration_id: str
     provider: str
+    account: str | None = None
     from_number: str
     to_number: str
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,113 @@
+"""Why a call ended, and who caused it: the documented reasons as data, and the rules that choose one."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from call_tracker.facts import Facts, LegFacts, Order
+from offhook.events import CallStatus, Party
+
+END_REASONS: Final[Mapping[str, str]] = {
+    "caller-hung-up": "The caller ended the conversation.",
+    "callee-hung-up": "The called party ended the conversation.",
+    "agent-hung-up": "The agent ended the conversation.",
+    "operator-hung-up": "Somebody asked for the end through the API or a page.",
+    "platform-hung-up": "Offhook ended the call, for instance at a limit.",
+    "agent-unreachable": "No agent took the call, or the agent was lost and none came back.",
+    "hung-up": "The call was answered and ended; nobody said by whom.",
+    "refused": "Offhook refused the call before it was answered.",
+    "busy": "The called party was busy.",
+    "no-answer": "It rang and nobody answered in time.",
+    "rejected": "The called party declined the call.",
+    "canceled": "The call was given up before it was answered.",
+    "invalid-number": "The number does not exist or cannot be called.",
+    "carrier-failure": "The provider or a carrier could not put the call through, or lost it.",
+    "dial-failed": "The provider did not accept the call; nothing was dialled.",
+}
+"""Every end reason with its meaning. Ended calls have one of these."""
+
+DIAL_FAILED: Final = ("dial-failed", Party.PLATFORM)
+
+# What a provider's word or SIP code says about a failed call. SIP: RFC 3261 section 21 (404, 410, 484, 604:
+# the number; 603: declined), RFC 8197 (607 unwanted), RFC 8688 (608 rejected).
+# Words: https://developer.vonage.com/en/voice/voice-api/webhook-reference (`rejected`, `failed`).
+FAILURE_WORDS: Final[Mapping[str, tuple[str, Party]]] = {
+    "declined": ("rejected", Party.CALLEE),
+    "rejected": ("rejected", Party.CALLEE),
+    "invalid_number": ("invalid-number", Party.CARRIER),
+    "number_out_of_service": ("invalid-number", Party.CARRIER),
+    "restricted": ("carrier-failure", Party.CARRIER),
+}
+FAILURE_SIP_CODES: Final[Mapping[int, tuple[str, Party]]] = {
+    404: ("invalid-number", Party.CARRIER),
+    410: ("invalid-number", Party.CARRIER),
+    484: ("invalid-number", Party.CARRIER),
+    604: ("invalid-number", Party.CARRIER),
+    603: ("rejected", Party.CALLEE),
+    607: ("rejected", Party.CALLEE),
+    608: ("rejected", Party.CARRIER),
+}
+
+_HUNG_UP: Final[Mapping[Party, str]] = {
+    Party.CALLER: "caller-hung-up",
+    Party.CALLEE: "callee-hung-up",
+    Party.AGENT: "agent-hung-up",
+    Party.OPERATOR: "operator-hung-up",
+    Party.PLATFORM: "platform-hung-up",
+    Party.CARRIER: "carrier-failure",
+}
+
+
+def cause(
+    status: CallStatus, order: Order, leg: LegFacts, facts: Facts, direction: str | None
+) -> tuple[str, Party | None]:
+    """The reason and the party, for a call whose end the provider told as `status` at `order`."""
+    far_end = {"inbound": Party.CALLER, "outbound": Party.CALLEE}.get(direction or "")
+    refused = "served/refuse" in facts.told
+    asked = _asked_to_end(order, facts)
+    told = leg.details.get(f"{status}/ended_by")
+    party = Party(str(told.value)) if told is not None else None
+
+    if status is CallStatus.FAILED:
+        words = (leg.details.get(f"failed/{field}") for field in ("detail", "provider_status"))
+        for word in words:
+            if word is not None and (known := FAILURE_WORDS.get(str(word.value))) is not None:
+                return known
+        sip = leg.details.get("failed/sip_code")
+        unknown = ("carrier-failure", party or Party.CARRIER)
+        return unknown if sip is None else FAILURE_SIP_CODES.get(int(sip.value), unknown)
+    if status is CallStatus.BUSY:
+        return ("refused", Party.PLATFORM) if refused else ("busy", party or Party.CALLEE)
+    if status is CallStatus.NO_ANSWER:
+        return ("refused", Party.PLATFORM) if refused else ("no-answer", party or far_end)
+    if status is CallStatus.CANCELED:
+        # Only the account's owner can cancel an outbound call; if not through us, then elsewhere.
+        nobody = Party.CALLER if direction == "inbound" else Party.OPERATOR
+        return "canceled", party or asked or nobody
+
+    # Completed. The provider knows best when it names one of the two on the line; else who asked for it.
+    if party in (Party.CALLER, Party.CALLEE):
+        return _HUNG_UP[party], party
+    last = max(facts.media.values(), key=lambda session: (session.epoch, session.order), default=None)
+    if asked is None and last is not None and last.ended_by in (Party.AGENT, Party.PLATFORM):
+        asked = last.ended_by
+    if asked is None and refused:
+        return "refused", Party.PLATFORM
+    if asked is None and "served/hangup" in facts.told:
+        asked = Party.PLATFORM
+    asked = asked or party
+    if asked is Party.PLATFORM and "agent-lost" in facts.told:
+        return "agent-unreachable", Party.PLATFORM
+    who = asked or far_end
+    return ("hung-up", None) if who is None else (_HUNG_UP[who], who)
+
+
+def _asked_to_end(end: Order, facts: Facts) -> Party | None:
+    """Who asked first for the end, before it came."""
+    # A provider's clock with whole seconds may place the end before the request that caused it.
+    until = max(end.told_us, end.happened_us)
+    requests = [
+        (detail.order, name.removeprefix("hangup/"))
+        for name, detail in facts.told.items()
+        if name.startswith("hangup/") and detail.order.told_us <= until
+    ]
+    return Party(min(requests)[1]) if requests else None

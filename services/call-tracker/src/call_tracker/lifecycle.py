@@ -1,0 +1,215 @@
+"""The life of a call: which states there are, what makes it move, and what the record says at any moment.
+
+Theory of operation
+===================
+
+**States.** ``initiated → ringing → answered → completed``; a call can also end ``busy``, ``no-answer``,
+``failed`` or ``canceled``. `TRANSITIONS` below is the whole machine: what may follow what. A record's list of
+statuses is always a path of that table and always starts with ``initiated``.
+
+**Why not simply apply events as they come.** Callbacks arrive twice, late, in another order, or not at all:
+Twilio promises no order of arrival and numbers only the events that were subscribed; Vonage has nothing but a
+timestamp. A machine that applies what comes first ends in a state that depends on the network's mood. So this
+module never applies an event to a state. It works in two steps:
+
+1. *Facts.* `observe` turns an event into the facts it tells. Facts of a call are kept per question ("when was
+   it answered", "what did it cost"); where several events answer the same question, the earliest counts, by
+   one canonical order (`Order`): the provider's sequence number, the provider's clock, our clock, the event's
+   id. `join` unites two sets of facts. It is commutative, associative and idempotent (a join-semilattice), so
+   whatever order, repetition or grouping the events came in, the same set of facts remains.
+2. *Record.* `project` computes the visible record from the facts, and from nothing else.
+
+**What follows from it**
+
+* *Never backwards.* Facts are only added; the furthest state told is the state shown.
+* *The end absorbs.* Once an end is known the call has ended, whatever comes. A status that the provider's own
+  order places after the end is recorded in the log and not applied. A status that merely *arrives* after the
+  end, but happened before it, fills its place in the list: that is the reordering we undo.
+* *Two ends.* The provider's earliest end counts. One exception: a call that was answered has not been busy,
+  unanswered or canceled, if a ``completed`` or ``failed`` is told as well (`DOUBTFUL`). If the provider knows
+  a call whose dialling we reported as failed, the provider's end counts.
+* *Missing events.* A state implies those before it (`IMPLIES`); audio that flowed implies that the call was
+  answered.
+* *Whose event is it.* A call has one phone leg: provider, account and the provider's call id, as told by what
+  began the call. Facts about any other leg are kept apart and never shown: a foreign account, another call of
+  the same account. Vonage's WebSocket leg (``leg="media"``) tells no facts about the call. While the
+  beginning is not known (lost or late), the record is provisional: it shows the leg that spoke first.
+* *Words we do not know* (``status=None``) move nothing.
+
+No I/O, no clock, no randomness here. Times are microseconds since 1970 UTC inside, ISO 8601 in the record.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from call_tracker.causes import DIAL_FAILED, cause
+from call_tracker.facts import Beginning, Facts, LegFacts, Order, iso, parse_leg_key
+from offhook.events import TERMINAL_STATUSES, CallStatus, Party
+from offhook.records import CallState
+
+TRANSITIONS: Final[Mapping[CallStatus, frozenset[CallStatus]]] = {
+    CallStatus.INITIATED: frozenset(
+        {CallStatus.RINGING, CallStatus.BUSY, CallStatus.FAILED, CallStatus.CANCELED}
+    ),
+    CallStatus.RINGING: frozenset({CallStatus.ANSWERED, *TERMINAL_STATUSES} - {CallStatus.COMPLETED}),
+    CallStatus.ANSWERED: TERMINAL_STATUSES,
+    CallStatus.COMPLETED: frozenset(),
+    CallStatus.BUSY: frozenset(),
+    CallStatus.NO_ANSWER: frozenset(),
+    CallStatus.FAILED: frozenset(),
+    CallStatus.CANCELED: frozenset(),
+}
+"""What may follow what. Terminal states are followed by nothing."""
+
+DOUBTFUL: Final[frozenset[tuple[CallStatus, CallStatus]]] = frozenset(
+    {
+        (CallStatus.ANSWERED, CallStatus.BUSY),
+        (CallStatus.ANSWERED, CallStatus.NO_ANSWER),
+        (CallStatus.ANSWERED, CallStatus.CANCELED),
+    }
+)
+"""Transitions that contradict themselves: taken only when no other end is told."""
+
+IMPLIES: Final[Mapping[CallStatus, tuple[CallStatus, ...]]] = {
+    CallStatus.ANSWERED: (CallStatus.RINGING,),
+    CallStatus.COMPLETED: (CallStatus.RINGING, CallStatus.ANSWERED),
+    CallStatus.NO_ANSWER: (CallStatus.RINGING,),
+}
+"""Which states a state proves, even if nobody told them."""
+
+
+class _End(NamedTuple):
+    status: CallStatus
+    order: Order
+    dialled: bool = True
+
+
+def _contradicts(status: Order, end: Order) -> bool:
+    """Whether the provider's own order places a status after the end. Incomparable: it was before."""
+    if not status.unsequenced and not end.unsequenced:
+        return status.sequence > end.sequence
+    if not status.untimed and not end.untimed:
+        return status.provider_us > end.provider_us
+    return False
+
+
+def _choose_end(leg: LegFacts, facts: Facts, media: Order | None) -> _End | None:
+    answered = leg.statuses.get(CallStatus.ANSWERED)
+
+    def preference(end: _End) -> tuple[bool, Order]:
+        was_answered = media is not None or (
+            answered is not None and not _contradicts(answered.order, end.order)
+        )
+        return was_answered and (CallStatus.ANSWERED, end.status) in DOUBTFUL, end.order
+
+    told = [
+        _End(CallStatus(word), detail.order)
+        for word, detail in leg.statuses.items()
+        if word in TERMINAL_STATUSES
+    ]
+    if told:
+        return min(told, key=preference)
+    failed = facts.told.get("originate-failed")
+    return None if failed is None else _End(CallStatus.FAILED, failed.order, dialled=False)
+
+
+def project(workflow_run_id: str, facts: Facts) -> CallState:
+    """The record of the call, from its facts alone."""
+    beginning = Beginning.of(facts.origins)
+    own = [key for key in facts.legs if beginning.owns(parse_leg_key(key))]
+    key = min(own, key=lambda key: facts.legs[key].first(), default=None)
+    leg = LegFacts() if key is None else facts.legs[key]
+    leg_id = None if key is None else parse_leg_key(key)
+
+    media = next(
+        (facts.told[name].order for name in ("media-started", "media-implied") if name in facts.told), None
+    )
+    end = _choose_end(leg, facts, media)
+
+    reached: dict[CallStatus, Order | None] = {}
+    for status in (CallStatus.RINGING, CallStatus.ANSWERED):
+        detail = leg.statuses.get(status)
+        if detail is not None and (end is None or not _contradicts(detail.order, end.order)):
+            reached[status] = detail.order
+    if media is not None:
+        reached.setdefault(CallStatus.ANSWERED, media)
+    if end is not None:
+        reached[end.status] = end.order
+    for status in tuple(reached):
+        for implied in IMPLIES.get(status, ()):
+            reached.setdefault(implied, None)
+    path = [CallStatus.INITIATED]
+    path += [status for status in (CallStatus.RINGING, CallStatus.ANSWERED) if status in reached]
+    if end is not None:
+        path.append(end.status)
+
+    origin = beginning.origin
+    direction = (
+        beginning.known()[0].direction if beginning.known() else _text_of(_answer(leg, "direction", None))
+    )
+    began = origin.order.told_us if origin is not None else None
+    # Clocks differ and Twilio's has whole seconds: no state is shown earlier than the one before it.
+    times: dict[CallStatus, int] = {}
+    latest = began or 0
+    for status in path[1:]:
+        order = reached[status]
+        if order is not None:
+            times[status] = latest = max(latest, order.happened_us)
+    ringing, answered = times.get(CallStatus.RINGING), times.get(CallStatus.ANSWERED)
+    ended = times[end.status] if end is not None else None
+    rang_until = answered if CallStatus.ANSWERED in reached else ended
+
+    end_status = end.status if end is not None else None
+    end_reason, ended_by = _why(end, leg, facts, direction)
+    price, _, price_unit = str(_answer(leg, "price", end_status) or "").partition(" ")
+    return CallState.model_validate(
+        {
+            "workflow_run_id": workflow_run_id,
+            "workflow_id": origin.workflow_id if origin else None,
+            "user_id": origin.user_id if origin else None,
+            "configuration_id": next((part.configuration_id for part in beginning.known()), None),
+            "provider": beginning.provider or (leg_id.provider if leg_id else None),
+            "provider_call_id": beginning.provider_call_id or (leg_id.provider_call_id if leg_id else None),
+            "direction": direction,
+            "from_number": origin.from_number if origin else None,
+            "to_number": origin.to_number if origin else None,
+            "status": path[-1],
+            "statuses": tuple(path),
+            "end_reason": end_reason,
+            "ended_by": ended_by,
+            "requested_at": None if began is None else iso(began),
+            "ringing_at": None if ringing is None else iso(ringing),
+            "answered_at": None if answered is None else iso(answered),
+            "ended_at": None if ended is None else iso(ended),
+            "duration_s": _answer(leg, "duration_s", end_status),
+            "ring_ms": None if ringing is None or rang_until is None else (rang_until - ringing) // 1000,
+            "talk_ms": None if answered is None or ended is None else (ended - answered) // 1000,
+            "sip_code": _answer(leg, "sip_code", end_status),
+            "price": price or None,
+            "price_unit": price_unit or None,
+            "answered_by": _answer(leg, "answered_by", end_status),
+            "caller_audio_ms": sum(session.caller_audio_ms for session in facts.media.values()),
+            "agent_audio_ms": sum(session.agent_audio_ms for session in facts.media.values()),
+            "metadata": origin.metadata if origin else {},
+        }
+    )
+
+
+def _why(
+    end: _End | None, leg: LegFacts, facts: Facts, direction: str | None
+) -> tuple[str | None, Party | None]:
+    if end is None:
+        return None, None
+    return cause(end.status, end.order, leg, facts, direction) if end.dialled else DIAL_FAILED
+
+
+def _text_of(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _answer(leg: LegFacts, field: str, status: CallStatus | None) -> str | int | None:
+    """What the leg's provider said about `field`: with the status that counts, else first of all."""
+    if status is not None and (told := leg.details.get(f"{status}/{field}")) is not None:
+        return told.value
+    others = [detail for name, detail in leg.details.items() if name.endswith(f"/{field}")]
+    return min(others, key=lambda detail: detail.order).value if others else None

@@ -1,0 +1,25 @@
+"""The store: the event log, the records of the calls, the outbox; SQLite or PostgreSQL."""
+
+from call_tracker.store.calls import SOURCE, Advance, objection
+from call_tracker.store.database import Database
+from call_tracker.store.errors import LostRace, StoreError, StoreUnavailable
+from call_tracker.store.outbox import Outbox
+from call_tracker.store.store import Answer, CallFilter, Idempotency, Position, Store, StoredEvent, Telling
+
+__all__ = [
+    "SOURCE",
+    "Advance",
+    "Answer",
+    "CallFilter",
+    "Database",
+    "Idempotency",
+    "LostRace",
+    "Outbox",
+    "Position",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "StoredEvent",
+    "Telling",
+    "objection",
+]

@@ -1,0 +1,222 @@
+"""What the service asks of its database, one method for each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from call_tracker.store.calls import Advance, advance, upsert
+from call_tracker.store.database import Database
+from call_tracker.store.errors import LostRace
+from call_tracker.store.outbox import outbox_row
+from call_tracker.store.tables import CALL_EVENTS, CALLS, IDEMPOTENCY_KEYS, OUTBOX
+from offhook.events import TERMINAL_STATUSES, Event, EventData
+from offhook.records import CallState
+from offhook.topics import Topic
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Clock = Callable[[], datetime]
+"""The time now, aware."""
+
+Telling = tuple[Topic, Event[EventData]]
+"""An event to publish, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a request the same request: who, under which key, and a digest of what was asked."""
+
+    user_id: str
+    key: str
+    request_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a request that may be repeated. `repeated`: it is the answer given the first time;
+    `same_request` is False when the key was used for something else then."""
+
+    response: str
+    repeated: bool = False
+    same_request: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls to list; None does not restrict."""
+
+    status: str | None = None
+    direction: str | None = None
+    workflow_id: str | None = None
+    provider: str | None = None
+    active: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the list of calls, newest first: behind this call."""
+
+    began_us: int
+    workflow_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it was told. `data` is its JSON text."""
+
+    id: str
+    type: str
+    source: str
+    time: datetime
+    data: msgspec.Raw
+
+
+class Store:
+    """You must `await database.migrate()` before use. All methods raise `StoreUnavailable`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database = database
+        self._clock = clock
+
+    async def apply(self, events: Sequence[Event[EventData]]) -> Advance:
+        """Append events to the log and advance their calls, in one transaction. Known events are skipped."""
+        return await self.database.transact(lambda connection: advance(connection, events, self._clock()))
+
+    async def request_call(
+        self,
+        requested: Event[EventData],
+        tellings: Sequence[Telling],
+        response: str,
+        idempotency: Idempotency | None = None,
+    ) -> Answer:
+        """Begin a call: the event, its record and what is told about it become true together, once per key."""
+
+        async def work(connection: AsyncConnection) -> Answer:
+            if idempotency is not None:
+                earlier = await self._claim(connection, idempotency, response)
+                if earlier is not None:
+                    return earlier
+            await advance(connection, [requested], self._clock())
+            await self._tell(connection, tellings)
+            return Answer(response)
+
+        return await self.database.transact(work)
+
+    async def request_end(
+        self, user_id: str, run: str, make: Callable[[CallState], tuple[Event[EventData], Sequence[Telling]]]
+    ) -> tuple[CallState, bool] | None:
+        """Ask for the end of a live call of `user_id` with what `make` gives for its record.
+
+        Returns the record, and False when the call had ended already; None when there is no such call.
+        """
+
+        async def work(connection: AsyncConnection) -> tuple[CallState, bool] | None:
+            record = await _find(connection, user_id, run)
+            if record is None or record.status in TERMINAL_STATUSES:
+                return None if record is None else (record, False)
+            event, tellings = make(record)
+            await advance(connection, [event], self._clock())
+            await self._tell(connection, tellings)
+            return record, True
+
+        return await self.database.transact(work)
+
+    async def find(self, user_id: str, run: str) -> CallState | None:
+        """The record of a call of `user_id`."""
+        async with self.database.read() as connection:
+            return await _find(connection, user_id, run)
+
+    async def events(self, run: str, limit: int) -> list[StoredEvent]:
+        """The first `limit` events of a call, in order of arrival."""
+        query = select(CALL_EVENTS).where(CALL_EVENTS.c.workflow_run_id == run)
+        async with self.database.read() as connection:
+            rows = await connection.execute(query.order_by(CALL_EVENTS.c.seq).limit(limit))
+            return [
+                StoredEvent(
+                    row.ce_id, row.type, row.source, _EPOCH + timedelta(microseconds=row.time_us),
+                    msgspec.Raw(row.data.encode()),
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    async def calls(
+        self, user_id: str, which: CallFilter, *, limit: int, after: Position | None = None
+    ) -> tuple[list[CallState], Position | None]:
+        """Calls of `user_id`, newest first, and the position to go on from; None when there are no more."""
+        query = select(CALLS.c.record, CALLS.c.began_us, CALLS.c.workflow_run_id).where(
+            CALLS.c.user_id == user_id
+        )
+        for name in ("status", "direction", "workflow_id", "provider"):
+            wanted = getattr(which, name)
+            if wanted is not None:
+                query = query.where(CALLS.c[name] == wanted)
+        if which.active is not None:
+            query = query.where(CALLS.c.active.is_(which.active))
+        if after is not None:
+            behind = tuple_(CALLS.c.began_us, CALLS.c.workflow_run_id) < (
+                after.began_us,
+                after.workflow_run_id,
+            )
+            query = query.where(behind)
+        query = query.order_by(CALLS.c.began_us.desc(), CALLS.c.workflow_run_id.desc()).limit(limit + 1)
+        async with self.database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        page = rows[:limit]
+        more = Position(page[-1].began_us, page[-1].workflow_run_id) if len(rows) > limit else None
+        return [CallState.model_validate_json(row.record) for row in page], more
+
+    async def active_calls(self) -> int:
+        """How many calls have not ended."""
+        async with self.database.read() as connection:
+            query = select(func.count()).select_from(CALLS).where(CALLS.c.active)
+            return (await connection.execute(query)).scalar_one()
+
+    async def forget_answers(self, older_than: timedelta) -> int:
+        """Forget idempotency keys of this age; returns how many."""
+        limit = _micros(self._clock() - older_than)
+        async with self.database.write() as connection:
+            gone = await connection.execute(
+                delete(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.made_us < limit)
+            )
+            return gone.rowcount
+
+    async def _claim(
+        self, connection: AsyncConnection, idempotency: Idempotency, response: str
+    ) -> Answer | None:
+        keys = IDEMPOTENCY_KEYS.c
+        row = {
+            "user_id": idempotency.user_id,
+            "key": idempotency.key,
+            "request_sha256": idempotency.request_sha256,
+            "response": response,
+            "made_us": _micros(self._clock()),
+        }
+        statement = upsert(connection, IDEMPOTENCY_KEYS).values(row).on_conflict_do_nothing()
+        # A concurrent request with the same key waits here for the first one's transaction.
+        if (await connection.execute(statement.returning(keys.key))).first() is not None:
+            return None
+        mine = (keys.user_id == idempotency.user_id) & (keys.key == idempotency.key)
+        earlier = (await connection.execute(select(keys.request_sha256, keys.response).where(mine))).first()
+        if earlier is None:
+            raise LostRace("the key was forgotten in between")
+        return Answer(earlier.response, True, earlier.request_sha256 == idempotency.request_sha256)
+
+    async def _tell(self, connection: AsyncConnection, tellings: Sequence[Telling]) -> None:
+        rows = [outbox_row(topic, event) for topic, event in tellings]
+        if rows:
+            await connection.execute(insert(OUTBOX), rows)
+
+
+async def _find(connection: AsyncConnection, user_id: str, run: str) -> CallState | None:
+    query = select(CALLS.c.record).where(CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id)
+    text: str | None = (await connection.execute(query)).scalar_one_or_none()
+    return None if text is None else CallState.model_validate_json(text)
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

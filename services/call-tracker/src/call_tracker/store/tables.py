@@ -1,0 +1,93 @@
+"""The tables. Times are microseconds since 1970 UTC (`*_us`); JSON is text, as it came or as it will go out."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite counts only a column of type INTEGER by itself.
+_COUNTED: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+CALL_EVENTS: Final = Table(
+    "call_events",
+    METADATA,
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("ce_id", String(200), nullable=False),
+    Column("workflow_run_id", String(64), nullable=False),
+    Column("type", String(100), nullable=False),
+    Column("source", String(200), nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    UniqueConstraint("ce_id"),
+    Index(None, "workflow_run_id", "seq"),
+    comment="Every event of every call as it was told, in order of arrival. Append only.",
+)
+
+CALLS: Final = Table(
+    "calls",
+    METADATA,
+    Column("workflow_run_id", String(64), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("record", Text, nullable=False),
+    # What calls are looked up by; all of it is in the record too.
+    Column("began_us", BigInteger, nullable=False),
+    Column("user_id", String(200)),
+    Column("workflow_id", String(200)),
+    Column("configuration_id", String(200)),
+    Column("provider", String(200)),
+    Column("provider_call_id", String(200)),
+    Column("direction", String(10)),
+    Column("from_number", String(200)),
+    Column("to_number", String(200)),
+    Column("status", String(10), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("end_reason", String(40)),
+    Index(None, "user_id", "began_us", "workflow_run_id"),
+    Index(None, "user_id", "status", "began_us", "workflow_run_id"),
+    Index(None, "user_id", "workflow_id", "began_us", "workflow_run_id"),
+    Index(None, "provider_call_id"),
+    Index("ix_calls_active", "began_us", postgresql_where=text("active"), sqlite_where=text("active")),
+    comment="The record of each call, with the facts it follows from.",
+)
+
+OUTBOX: Final = Table(
+    "outbox",
+    METADATA,
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("topic", String(200), nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again: it is the order of publishing
+    comment="Events to publish; rows leave when Kafka has them.",
+)
+
+IDEMPOTENCY_KEYS: Final = Table(
+    "idempotency_keys",
+    METADATA,
+    Column("user_id", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("response", Text, nullable=False),
+    Column("made_us", BigInteger, nullable=False),
+    Index(None, "made_us"),
+    comment="Answers to requests that a client may repeat.",
+)

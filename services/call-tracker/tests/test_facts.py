@@ -1,0 +1,89 @@
+"""The facts of a call are a join-semilattice."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+from events_of_calls import Call, hostile_sets
+from hypothesis import given
+from hypothesis import strategies as st
+
+from call_tracker.facts import LEG_LIMIT, MEDIA_LIMIT, Facts, decode, encode, gather, join, observe
+from call_tracker.lifecycle import project
+from offhook.events import CallStatus, DtmfReceived, InstructionsServed, StatusReported
+
+facts = hostile_sets().map(gather)
+
+
+@given(facts, facts)
+def test_joining_is_commutative(a: Facts, b: Facts) -> None:
+    assert encode(join(a, b)) == encode(join(b, a))
+
+
+@given(facts, facts, facts)
+def test_joining_is_associative(a: Facts, b: Facts, c: Facts) -> None:
+    assert encode(join(join(a, b), c)) == encode(join(a, join(b, c)))
+
+
+@given(facts)
+def test_joining_is_idempotent_and_nothing_is_its_neutral_element(a: Facts) -> None:
+    assert encode(join(a, a)) == encode(a) == encode(join(a, Facts())) == encode(join(Facts(), a))
+
+
+@given(facts)
+def test_the_stored_form_reads_back_as_the_same_facts(a: Facts) -> None:
+    assert decode(encode(a)) == a
+
+
+@given(hostile_sets(), st.data())
+def test_gathering_in_parts_is_gathering_at_once(events: list, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    assert encode(gather(events[cut:], gather(events[:cut]))) == encode(gather(events))
+
+
+def test_events_that_say_nothing_about_the_record_tell_no_facts() -> None:
+    call = Call()
+    assert observe(call.dtmf()) == Facts()
+    assert observe(call.served("connect")) == Facts()
+    assert observe(call.status("completed", leg="media")) == Facts()
+    assert observe(call.hangup_failed()) == Facts()
+    assert {type(call.dtmf().data), type(call.served().data)} == {DtmfReceived, InstructionsServed}
+
+
+def test_a_flood_of_foreign_legs_neither_grows_the_facts_nor_pushes_the_calls_own_out() -> None:
+    call = Call()
+    known = gather([call.received(), call.status("completed", 9, sequence=3)])
+    for number in range(10 * LEG_LIMIT):
+        intruder = Call(account=f"AC-foreign-{number}")
+        known = join(known, observe(intruder.status("busy", 0, said_at=-1000, sequence=0)))
+    assert len(known.legs) == LEG_LIMIT
+    assert project("run-1", known).status is CallStatus.COMPLETED
+
+
+def test_media_sessions_are_bounded_and_the_earliest_stay() -> None:
+    call = Call()
+    sessions = [call.media_stopped(at=epoch, epoch=epoch) for epoch in range(1, 2 * MEDIA_LIMIT)]
+    assert gather(sessions) == gather(reversed(sessions))
+    assert len(gather(sessions).media) == MEDIA_LIMIT
+
+
+def test_figures_and_times_out_of_all_bounds_are_survived() -> None:
+    call = Call()
+    extremes = [
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-14))),
+        datetime(2026, 1, 1),  # noqa: DTZ001 - a provider may forget its offset; UTC is meant
+        datetime(2026, 1, 1, tzinfo=UTC),
+    ]
+    for moment in extremes:
+        for status in CallStatus:
+            event = call.status(
+                status,
+                provider_time=moment,
+                sequence=-(10**30),
+                duration_s=10**30,
+                sip_code=-5,
+                detail="x" * 10_000,
+            )
+            assert isinstance(event.data, StatusReported)
+            record = project("run-1", decode(encode(gather([call.requested(), event]))))
+            assert record.duration_s is None
+            assert record.sip_code is None

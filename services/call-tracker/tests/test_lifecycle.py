@@ -1,0 +1,297 @@
+"""The record of a call follows from its facts, and never from the order in which they came."""
+
+from collections.abc import Sequence
+
+import pytest
+from events_of_calls import FOREIGN, OWN, AnyEvent, Call, hostile_sets, realistic_sets, shuffles
+from hypothesis import given
+from hypothesis import strategies as st
+
+from call_tracker.causes import END_REASONS
+from call_tracker.facts import Facts, encode, gather, join, observe
+from call_tracker.lifecycle import TRANSITIONS, project
+from offhook.events import TERMINAL_STATUSES, CallStatus, Party
+from offhook.records import CallState
+
+S = CallStatus
+
+
+def record(events: Sequence[AnyEvent]) -> CallState:
+    return project("run-1", gather(events))
+
+
+def words(state: CallState) -> str:
+    return " ".join(state.statuses)
+
+
+def is_terminal(state: CallState) -> bool:
+    return state.status in TERMINAL_STATUSES
+
+
+# --- any order -------------------------------------------------------------------------------------------
+
+
+@given(st.data(), st.one_of(realistic_sets(), hostile_sets()))
+def test_any_shuffle_with_repetitions_gives_the_same_final_record(
+    data: st.DataObject, events: list[AnyEvent]
+) -> None:
+    shuffled = data.draw(shuffles(events))
+    assert encode(gather(shuffled)) == encode(gather(events))
+    assert record(shuffled) == record(events)
+
+
+@given(st.data(), hostile_sets(begun=True))
+def test_a_begun_call_never_moves_backwards_and_its_end_stays_an_end(
+    data: st.DataObject, events: list[AnyEvent]
+) -> None:
+    beginning = [
+        event for event in events if event.type.split(".")[2] in ("received", "requested", "originated")
+    ]
+    rest = [event for event in events if event not in beginning]
+    facts = gather(beginning)
+    rank = {S.INITIATED: 0, S.RINGING: 1, S.ANSWERED: 2}
+    before = project("run-1", facts)
+    for event in data.draw(shuffles(rest)):
+        facts = join(facts, observe(event))
+        after = project("run-1", facts)
+        assert rank.get(after.status, 3) >= rank.get(before.status, 3)
+        before = after
+
+
+@given(st.one_of(realistic_sets(), hostile_sets()))
+def test_the_list_of_statuses_is_a_path_of_the_table_from_initiated_to_the_status(
+    events: list[AnyEvent],
+) -> None:
+    state = record(events)
+    assert state.statuses[0] is S.INITIATED
+    assert state.statuses[-1] is state.status
+    assert all(
+        after in TRANSITIONS[before]
+        for before, after in zip(state.statuses, state.statuses[1:], strict=False)
+    )
+    times = [t for t in (state.requested_at, state.ringing_at, state.answered_at, state.ended_at) if t]
+    assert times == sorted(times)
+
+
+@given(st.one_of(realistic_sets(), hostile_sets(begun=True)))
+def test_every_ended_call_has_a_documented_reason_and_somebody_who_caused_it(events: list[AnyEvent]) -> None:
+    state = record(events)
+    assert (state.end_reason in END_REASONS) == is_terminal(state)
+    assert (state.ended_by is not None) == is_terminal(state)
+    assert (state.ended_at is not None) == is_terminal(state)
+
+
+@given(st.data(), hostile_sets(begun=True))
+def test_events_of_foreign_accounts_and_of_media_legs_change_nothing(
+    data: st.DataObject, events: list[AnyEvent]
+) -> None:
+    own = [
+        event
+        for event in events
+        if getattr(event.data, "account", "") not in ("AC666", "app-666")
+        and getattr(event.data, "leg", "") != "media"
+    ]
+    assert record(events) == record(own)
+
+
+@given(st.data(), st.sampled_from(["twilio", "vonage"]))
+def test_a_lost_callback_does_not_change_how_an_answered_call_ended(
+    data: st.DataObject, provider: str
+) -> None:
+    own = OWN[provider]
+    whole = own.twilio_outbound() if provider == "twilio" else own.vonage_inbound()
+    lost = data.draw(st.integers(1, len(whole) - 2))
+    full, gap = record(whole), record(whole[:lost] + whole[lost + 1 :])
+    assert (gap.status, gap.statuses, gap.end_reason, gap.ended_by) == (
+        full.status, full.statuses, full.end_reason, full.ended_by,
+    )  # fmt: skip
+
+
+# --- whole calls -----------------------------------------------------------------------------------------
+
+
+def test_a_twilio_outbound_call_that_the_callee_ends() -> None:
+    state = record(OWN["twilio"].twilio_outbound())
+    assert words(state) == "initiated ringing answered completed"
+    assert (state.end_reason, state.ended_by) == ("callee-hung-up", Party.CALLEE)
+    assert (state.direction, state.user_id, state.provider_call_id) == ("outbound", "user-1", "CA1")
+    assert (state.duration_s, state.sip_code, state.ring_ms, state.talk_ms) == (6, 200, 2000, 6000)
+    assert (state.caller_audio_ms, state.agent_audio_ms) == (5000, 3000)
+    assert state.metadata == {"order": 7}
+    assert state.answered_at == "2026-11-01T12:00:03.000+00:00"
+
+
+def test_a_vonage_inbound_call_that_the_caller_ends_knows_its_price() -> None:
+    state = record(OWN["vonage"].vonage_inbound())
+    assert words(state) == "initiated ringing answered completed"
+    assert (state.end_reason, state.ended_by) == ("caller-hung-up", Party.CALLER)
+    assert (state.price, state.price_unit, state.duration_s) == ("0.0123", "EUR", 8)
+
+
+def test_a_final_callback_alone_implies_the_states_before_it() -> None:
+    call = Call()
+    assert (
+        words(record([call.received(), call.status("completed")])) == "initiated ringing answered completed"
+    )
+    assert words(record([call.received(), call.status("no-answer")])) == "initiated ringing no-answer"
+    assert words(record([call.received(), call.status("busy")])) == "initiated busy"
+
+
+def test_audio_implies_that_the_call_was_answered() -> None:
+    call = Call()
+    assert record([call.received(), call.media_started(3)]).status is S.ANSWERED
+    assert record([call.received(), call.media_stopped(9)]).status is S.ANSWERED
+
+
+def test_a_status_that_happened_before_the_end_but_arrives_after_it_fills_its_place() -> None:
+    call = Call()
+    late = [call.requested(), call.status("failed", 5, sequence=3), call.status("answered", 6, sequence=2)]
+    assert words(record(late)) == "initiated ringing answered failed"
+
+
+def test_a_status_that_the_provider_places_after_the_end_is_not_applied() -> None:
+    call = Call()
+    assert words(
+        record([call.requested(), call.status("busy", 5, sequence=1), call.status("answered", 4, sequence=2)])
+    ) == ("initiated busy")
+
+
+def test_the_earliest_of_two_ends_counts() -> None:
+    call = Call()
+    ends = [call.status("completed", 5, sequence=3), call.status("no-answer", 6, sequence=4)]
+    assert record([call.requested(), *ends]).status is S.COMPLETED
+    assert record([call.requested(), *reversed(ends)]).status is S.COMPLETED
+
+
+def test_an_answered_call_that_completed_was_not_unanswered_even_if_that_was_said_first() -> None:
+    call = Call()
+    ends = [call.status("no-answer", 4, said_at=4), call.status("completed", 9, said_at=9)]
+    assert record([call.received(), call.media_started(2), *ends]).status is S.COMPLETED
+
+
+def test_words_nobody_knows_move_nothing_but_their_figures_are_kept() -> None:
+    call = Call()
+    state = record([call.received(), call.status("queueing-strangely", answered_by="human")])
+    assert (state.status, state.answered_by) == (S.INITIATED, "human")
+
+
+def test_another_call_of_the_same_account_is_not_this_call() -> None:
+    call, other = Call(), Call(call_id="CA2")
+    assert record([call.received(), other.status("completed")]).status is S.INITIATED
+
+
+def test_a_call_whose_beginning_is_late_is_kept_and_completed_later() -> None:
+    call = Call()
+    early = [call.status("ringing", 1, sequence=1), call.status("completed", 9, sequence=3)]
+    provisional = record(early)
+    assert (provisional.user_id, provisional.status, provisional.provider) == (None, S.COMPLETED, "twilio")
+    whole = record([*early, call.requested(), call.originated()])
+    assert (whole.user_id, whole.status, whole.direction) == ("user-1", S.COMPLETED, "outbound")
+
+
+def test_a_foreign_account_that_spoke_before_the_beginning_is_forgotten_with_it() -> None:
+    call, foreign = Call(), FOREIGN["twilio"]
+    assert record([foreign.status("completed", 0), call.received(1)]).status is S.INITIATED
+
+
+# --- why it ended ----------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_asked_for_the_end_caused_it() -> None:
+    call = Call()
+    # Twilio's clock has whole seconds: by it the call ended before the agent asked.
+    events = [
+        call.received(),
+        call.hangup_requested(Party.AGENT, 8.6),
+        call.status("completed", 9.1, said_at=8),
+    ]
+    assert (record(events).end_reason, record(events).ended_by) == ("agent-hung-up", Party.AGENT)
+
+
+def test_who_asks_after_the_end_did_not_cause_it() -> None:
+    call = Call()
+    events = [
+        call.received(),
+        call.status("completed", 9, said_at=9),
+        call.hangup_requested(Party.OPERATOR, 9.5),
+    ]
+    assert record(events).ended_by is Party.CALLER
+
+
+@pytest.mark.parametrize(
+    ("party", "reason"), [(Party.OPERATOR, "operator-hung-up"), (Party.PLATFORM, "platform-hung-up")]
+)
+def test_operator_and_platform_end_calls_too(party: Party, reason: str) -> None:
+    call = Call()
+    assert (
+        record([call.received(), call.hangup_requested(party), call.status("completed", 9)]).end_reason
+        == reason
+    )
+
+
+def test_a_lost_agent_and_an_end_by_the_platform_is_an_unreachable_agent() -> None:
+    call = Call()
+    events = [
+        call.received(),
+        call.agent_lost(),
+        call.hangup_requested(Party.PLATFORM),
+        call.status("completed", 9),
+    ]
+    assert record(events).end_reason == "agent-unreachable"
+
+
+def test_a_bridge_that_says_the_agent_closed_is_believed_when_the_request_was_lost() -> None:
+    call = Call()
+    events = [call.received(), call.media_stopped(8, ended_by=Party.AGENT), call.status("completed", 9)]
+    assert record(events).end_reason == "agent-hung-up"
+
+
+def test_a_dial_that_was_refused_ends_the_call_as_failed() -> None:
+    call = Call()
+    state = record([call.requested(), call.dial_failed()])
+    assert (words(state), state.end_reason, state.ended_by) == (
+        "initiated failed",
+        "dial-failed",
+        Party.PLATFORM,
+    )
+    assert record([call.requested(), call.dial_failed(final=False)]).status is S.INITIATED
+
+
+def test_a_dial_reported_as_failed_that_rang_all_the_same_ends_as_the_provider_says() -> None:
+    call = Call()
+    wrong = [call.requested(), call.dial_failed(1), call.status("ringing", 2, sequence=1)]
+    assert words(record(wrong)) == "initiated ringing failed"
+    assert (
+        words(record([*wrong, call.status("completed", 9, sequence=3)]))
+        == "initiated ringing answered completed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "party"),
+    [
+        ({"sip_code": 404}, "invalid-number", Party.CARRIER),
+        ({"sip_code": 603}, "rejected", Party.CALLEE),
+        ({"sip_code": 503}, "carrier-failure", Party.CARRIER),
+        ({"provider_status": "rejected", "detail": "declined"}, "rejected", Party.CALLEE),
+        ({"provider_status": "rejected", "detail": "invalid_number"}, "invalid-number", Party.CARRIER),
+        ({"provider_status": "failed", "detail": "cannot_route"}, "carrier-failure", Party.CARRIER),
+        ({}, "carrier-failure", Party.CARRIER),
+    ],
+)
+def test_a_failed_call_says_whether_the_number_the_callee_or_the_carrier_was_it(
+    fields: dict, reason: str, party: Party
+) -> None:
+    call = Call()
+    state = record([call.requested(), call.status("failed", **fields)])
+    assert (state.end_reason, state.ended_by) == (reason, party)
+
+
+def test_a_call_that_was_refused_says_so() -> None:
+    call = Call()
+    state = record([call.received(), call.served("refuse"), call.status("busy", 2)])
+    assert (state.end_reason, state.ended_by) == ("refused", Party.PLATFORM)
+
+
+def test_nothing_known_is_still_a_record() -> None:
+    assert words(project("run-1", Facts())) == "initiated"
