@@ -152,9 +152,9 @@ def test_marks_decide_about_a_call_that_has_a_workflow(marks, expected):
     assert decide(ROUTE, marks, 2, LIMITS) == expected
 
 
-def test_a_run_of_another_call_hears_the_default_words_and_nothing_of_the_tenant():
-    decision = decide(ROUTE, CallMarks(foreign=True), 1, LIMITS)
-    assert decision == Say(NoAgentFallback().message, NoAgentFallback().language, Reason.FOREIGN_CALL)
+def test_a_call_that_names_the_run_of_another_learns_nothing_of_its_state():
+    decision = decide(ROUTE, CallMarks(foreign=True, ended=True), 1, LIMITS)
+    assert decision == Say("Leider nicht.", "de-DE", Reason.FOREIGN_CALL)
 
 
 def test_a_call_connects_only_so_often_whatever_redis_says():

@@ -1,9 +1,10 @@
 """What to answer a verified request with. Pure: records and marks in, a decision out.
 
-Theory of operation. A request that asks for instructions is first *routed*: which configuration, number and workflow it
-belongs to, or why it belongs to none (`Route`). Then the route meets the call's *marks*, the short-lived facts the
-services share about the call (it was ended on purpose, no agent could be reached, it has connected too often), and the two
-give a `Decision`. Every decision that does not connect has a `reason`, the same word in the audit, the events and the metrics.
+Theory of operation. A request that asks for instructions is first *routed*: which configuration, number and
+workflow it belongs to, or why it belongs to none (`Route`). Then the route meets the call's *marks*, the
+short-lived facts the services share about the call (it was ended on purpose, no agent could be reached, it
+has connected too often), and the two give a `Decision`. Every decision that does not connect has a `reason`,
+the same word in the audit, the events and the metrics.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,10 +51,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class CallMarks:
-    """What the services share about one call, as Redis holds it; the defaults are what is assumed while Redis is away.
+    """What the services share about one call, as Redis holds it; the defaults are what is assumed while Redis
+    is away.
 
-    `ended`: it was ended on purpose. `no_agent`: the bridge gave up on agents. `over`: the provider said that it has ended.
-    `foreign`: the run belongs to another call. `connects`: instructions to connect in the running window, this one included.
+    `ended`: it was ended on purpose. `no_agent`: the bridge gave up on agents. `over`: the provider said that
+    it has ended. `foreign`: the run belongs to another call. `connects`: instructions to connect in the
+    running window, this one included.
     """
 
     ended: bool = False
@@ -65,7 +68,8 @@ class CallMarks:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How often one call may connect: `per_window` times in the window of the counter, `per_call` times in all."""
+    """How often one call may connect: `per_window` times in the window of the counter, `per_call` times in
+    all."""
 
     per_window: int = 10
     per_call: int = 200
@@ -109,15 +113,14 @@ def route_inbound(
 ) -> Route:
     """The workflow that answers a call to `to_number`.
 
-    `configurations` are all whose credentials proved the request (at least one): two tenants may share a provider account.
-    The first that can take the call does; else the first that knows the number says why not.
+    `configurations` are all whose credentials proved the request (at least one): two tenants may share a
+    provider account. The first that can take the call does; else the first that knows the number says why
+    not.
     """
     routes = [_route_number(each, find_number(each, to_number), find_workflow) for each in configurations]
-    for wanted in (lambda route: route.trouble is None, lambda route: route.number is not None):
-        for route in routes:
-            if wanted(route):
-                return route
-    return routes[0]
+    untroubled = (route for route in routes if route.trouble is None)
+    knowing = (route for route in routes if route.number is not None)
+    return next(untroubled, None) or next(knowing, routes[0])
 
 
 def _route_number(
@@ -144,7 +147,8 @@ def route_run(
     user_id: str,
     find_workflow: FindWorkflow,
 ) -> Route:
-    """The workflow a webhook's path names, if the proven configuration's owner is the path's user and owns it.
+    """The workflow a webhook's path names, if the proven configuration's owner is the path's user and owns
+    it.
 
     A paused configuration takes no new calls, but a call that lives goes on: `paused` does not matter here.
     """
@@ -166,13 +170,13 @@ def is_derived_run(workflow_run_id: str, configuration: ConfigurationRecord, pro
 
 def decide(route: Route, marks: CallMarks, attempt: int, limits: Limits) -> Decision:
     """What to do with a routed call. `attempt` counts this call's connects from 1, as its own URLs say."""
+    words = route.workflow.fallback if route.workflow is not None else _DEFAULT_WORDS
     if marks.foreign:
-        return Say(_DEFAULT_WORDS.message, _DEFAULT_WORDS.language, Reason.FOREIGN_CALL)
+        return Say(words.message, words.language, Reason.FOREIGN_CALL)
     if marks.over:
         return End(Reason.CALL_OVER)
     if marks.ended:
         return End(Reason.ENDED)
-    words = route.workflow.fallback if route.workflow is not None else _DEFAULT_WORDS
     if route.trouble is not None or route.workflow is None:
         return Say(words.message, words.language, route.trouble or Reason.WORKFLOW_UNKNOWN)
     if marks.no_agent:
@@ -190,9 +194,9 @@ def decide_without_route(reason: Reason) -> Decision:
 def reconnect_delay_s(connects: int) -> float:
     """How long to hold back the `connects`-th connect of one window, in seconds: 0, 0, 0.5, 1, 2, 2, …
 
-    The first reconnect is immediate: it is the usual one, when one bridge died. When no bridge answers, providers come back at
-    once, and without a wait a call would use up its connects in a second. 2 s is safe for every provider's patience (Vonage
-    waits 5 s for an answer, Twilio 15 s).
+    The first reconnect is immediate: it is the usual one, when one bridge died. When no bridge answers,
+    providers come back at once, and without a wait a call would use up its connects in a second. 2 s is safe
+    for every provider's patience (Vonage waits 5 s for an answer, Twilio 15 s).
     """
     if connects <= 2:
         return 0.0

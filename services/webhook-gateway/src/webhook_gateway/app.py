@@ -1,0 +1,91 @@
+"""The service, put together."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from offhook.bus import Bus
+from offhook.bus.outlet import Outlet
+from offhook.http import create_app
+from offhook.records import ConfigurationRecord
+from offhook.security.keyring import Keyring
+from offhook.security.tokens import MediaTokens
+from webhook_gateway.audit import AuditTrail
+from webhook_gateway.credentials import CredentialBook
+from webhook_gateway.directory import Records
+from webhook_gateway.gateway import Gateway
+from webhook_gateway.policy import Limits
+from webhook_gateway.routes import webhook_routes
+from webhook_gateway.settings import GatewaySettings
+from webhook_gateway.shared_state import SharedState
+from webhook_gateway.verification import Verifier
+
+SERVICE: Final = "webhook-gateway"
+
+
+def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
+    """The application; its lifespan starts and stops everything, `bus` included."""
+    records = Records(bus, settings.extra_origins)
+    credentials = CredentialBook(Keyring.parse(settings.keyring.get_secret_value()))
+
+    def forget(key: str, old: ConfigurationRecord | None, new: ConfigurationRecord | None) -> None:
+        credentials.forget(key)
+
+    records.configurations.on_change(forget)
+    state = SharedState(
+        settings.redis_url, window_s=settings.reconnect_window_s, timeout_s=settings.redis_timeout_s
+    )
+    outlet = Outlet(bus, settings.state_dir / "spool", max_bytes=settings.spool_max_bytes)
+    audit = AuditTrail(bus)
+    gateway = Gateway(
+        records=records,
+        verifier=Verifier(records, credentials),
+        state=state,
+        outlet=outlet,
+        audit=audit,
+        tokens=MediaTokens.parse(settings.token_key),
+        limits=Limits(per_window=settings.reconnect_limit),
+        token_ttl_s=settings.media_token_ttl_s,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await state.start()
+        try:
+            await bus.start()
+            await outlet.start()
+            await audit.start()
+            yield
+        finally:
+            await audit.stop()
+            await outlet.stop()
+            await bus.stop()
+            await state.stop()
+
+    def without_public_url() -> Iterable[str]:
+        if not records.origins():
+            yield "no public URL is known: number-sync has not published one"
+
+    def without_redis() -> Iterable[str]:
+        if state.problem is not None:
+            yield state.problem
+
+    bus.add_check(without_redis)
+    app = create_app(
+        SERVICE,
+        bus,
+        checks=[without_public_url],
+        lifespan=lifespan,
+        max_body_bytes=16 * settings.max_body_bytes,  # the routes refuse, and audit, at the limit itself
+        docs_url=None,
+        openapi_url=None,
+    )
+    # A slash at the end is another URL, and signed as such: no redirect may hide it.
+    app.router.redirect_slashes = False
+    app.router.routes.extend(
+        webhook_routes(gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
+    )
+    app.state.gateway = gateway
+    return app

@@ -1,0 +1,69 @@
+"""The audit trail: one event for every request, told in the background and never at the cost of an answer."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from offhook.bus import Bus, BusError
+from offhook.events import Event, EventData, WebhookAudited, new_event
+from offhook.telemetry import metrics
+from offhook.topics import WEBHOOK_AUDIT
+from webhook_gateway.facts import SOURCE
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_QUEUE: Final = 10_000
+_BATCH: Final = 500
+_PUBLISH_S: Final = 10.0
+_LAST_WORDS_S: Final = 2.0
+
+
+class AuditTrail:
+    """A bounded queue and the task that empties it to Kafka. What does not fit, or cannot be published, is
+    counted and dropped: the audit explains, it proves nothing. You must call `start`, and `stop` before the
+    bus stops."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._queue: asyncio.Queue[Event[EventData]] = asyncio.Queue(_QUEUE)
+        self._task: asyncio.Task[None] | None = None
+
+    def note(self, data: WebhookAudited) -> None:
+        """Remember one request. Never waits, never raises."""
+        event = new_event(data, source=SOURCE, time=datetime.now(UTC), subject=data.account or "unknown")
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            metrics.WEBHOOK_AUDITS_DROPPED.inc()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._publish(), name="webhook-audit")
+
+    async def stop(self) -> None:
+        """Publish what is left, for a moment, then give up."""
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._queue.join()
+        except TimeoutError:
+            _log.warning("audit-cut-short", left=self._queue.qsize())
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _publish(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            try:
+                async with asyncio.timeout(_PUBLISH_S):
+                    await self._bus.publish_many(WEBHOOK_AUDIT, batch)
+            except (BusError, TimeoutError) as error:
+                metrics.WEBHOOK_AUDITS_DROPPED.inc(len(batch))
+                _log.warning("audit-not-published", error=type(error).__name__, dropped=len(batch))
+            finally:
+                for _ in batch:
+                    self._queue.task_done()

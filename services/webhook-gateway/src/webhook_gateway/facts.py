@@ -1,0 +1,108 @@
+"""The events the gateway tells, made from what it verified. Pure; ids are derived, so that a retry tells the
+same facts."""
+
+from datetime import datetime
+from typing import Final, Literal
+
+from offhook.events import CallReceived, Event, EventData, InstructionsServed, StatusReported, new_event
+from offhook.identities import derived_id
+from offhook.providers.base import CallRequest, StatusReport
+from offhook.records import ConfigurationRecord
+from webhook_gateway.policy import Connect, Decision, Route
+
+SOURCE: Final = "/webhook-gateway"
+
+
+def _event(data: EventData, run: str, time: datetime, *identity: str) -> Event[EventData]:
+    return new_event(
+        data,
+        source=SOURCE,
+        time=time,
+        subject=run,
+        event_id=derived_id(data.TYPE, run, *identity),
+    )
+
+
+def received(route: Route, call: CallRequest, run: str, time: datetime) -> list[Event[EventData]]:
+    """What an inbound call's webhook says: the call is there (if it belongs to a workflow), and its own
+    status."""
+    configuration = route.configuration
+    facts: list[Event[EventData]] = []
+    if route.workflow is not None:
+        data = CallReceived(
+            workflow_run_id=run,
+            workflow_id=route.workflow.workflow_id,
+            user_id=configuration.user_id,
+            configuration_id=configuration.configuration_id,
+            provider=configuration.provider,
+            account=configuration.account,
+            provider_call_id=call.provider_call_id,
+            conversation_id=call.conversation_id,
+            from_number=call.from_number,
+            to_number=call.to_number,
+        )
+        facts.append(_event(data, run, time))
+    if call.status is not None:
+        status = StatusReported(
+            workflow_run_id=run,
+            provider=configuration.provider,
+            account=configuration.account,
+            provider_call_id=call.provider_call_id,
+            conversation_id=call.conversation_id,
+            status=call.status,
+            provider_status=call.provider_status,
+            direction="inbound",
+            raw=dict(call.raw),
+        )
+        facts.append(_event(status, run, time, "webhook", call.provider_call_id, call.provider_status))
+    return facts
+
+
+def status_reported(
+    configuration: ConfigurationRecord, report: StatusReport, run: str, time: datetime
+) -> Event[EventData]:
+    """A provider's callback as an event. The same callback, delivered again, has the same id."""
+    data = StatusReported(
+        workflow_run_id=run,
+        provider=configuration.provider,
+        account=configuration.account,
+        provider_call_id=report.provider_call_id,
+        conversation_id=report.conversation_id,
+        leg=report.leg,
+        status=report.status,
+        provider_status=report.provider_status,
+        direction=report.direction,
+        sequence=report.sequence,
+        provider_time=report.provider_time,
+        duration_s=report.duration_s,
+        sip_code=report.sip_code,
+        price=report.price,
+        price_unit=report.price_unit,
+        answered_by=report.answered_by,
+        detail=report.detail,
+        ended_by=report.ended_by,
+        raw=dict(report.raw),
+    )
+    return _event(data, run, time, configuration.provider, *report.identity)
+
+
+def instructions_served(
+    configuration: ConfigurationRecord,
+    provider_call_id: str,
+    run: str,
+    decision: Decision,
+    request_digest: str,
+    elapsed_ms: float,
+    time: datetime,
+) -> Event[EventData]:
+    """What the provider is told to do. One event for one request, however often the provider repeats it."""
+    kind: Literal["connect", "hangup"] = "connect" if isinstance(decision, Connect) else "hangup"
+    data = InstructionsServed(
+        workflow_run_id=run,
+        provider=configuration.provider,
+        provider_call_id=provider_call_id,
+        kind=kind,
+        reason=None if isinstance(decision, Connect) else decision.reason.value,
+        elapsed_ms=round(elapsed_ms, 3),
+    )
+    return _event(data, run, time, request_digest)

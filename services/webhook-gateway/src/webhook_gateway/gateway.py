@@ -1,0 +1,403 @@
+"""From a raw request to the provider's answer: verify, refuse replays, decide, tell Kafka, answer.
+
+The order is the point. Nothing is told before the request is proven, and nothing is answered before what was
+told is durable (in Kafka or in the spool): a provider that got our answer never says it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import structlog
+
+from offhook.bus import OutletError
+from offhook.bus.outlet import Outlet
+from offhook.events import TERMINAL_STATUSES, Event, EventData, WebhookAudited
+from offhook.identities import (
+    DERIVED_RUN,
+    derived_id,
+    inbound_run_id,
+    media_path,
+    websocket_origin,
+)
+from offhook.providers.base import (
+    CallRequest,
+    ConnectPlan,
+    HttpAnswer,
+    HttpRequest,
+    InstructionError,
+    ProviderAdapter,
+    RequestError,
+    SignatureFault,
+)
+from offhook.providers.registry import recognise
+from offhook.records import ConfigurationRecord
+from offhook.security.tokens import MediaTokens
+from offhook.telemetry import metrics
+from offhook.topics import CALL_EVENTS
+from webhook_gateway import facts
+from webhook_gateway.audit import AuditTrail
+from webhook_gateway.call_urls import (
+    Continuation,
+    MediaLeg,
+    attempt_of,
+    continuation_of,
+    continue_url,
+    media_leg_of,
+    media_leg_url,
+)
+from webhook_gateway.directory import Records
+from webhook_gateway.policy import (
+    CallMarks,
+    Connect,
+    Decision,
+    Limits,
+    Reason,
+    Route,
+    Say,
+    decide,
+    decide_without_route,
+    is_derived_run,
+    route_inbound,
+    route_run,
+)
+from webhook_gateway.shared_state import SharedState, Use, digest
+from webhook_gateway.verification import Proven, Refused, Verifier
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+UNKNOWN_PROVIDER: Final = "unknown-provider"
+REPLAYED: Final = "replayed"
+MALFORMED: Final = "malformed"
+NOT_DURABLE: Final = "not-durable"
+NO_RUN: Final = "no-run"
+_FORBIDDEN: Final = HttpAnswer(403)
+_BAD_REQUEST: Final = HttpAnswer(400)
+_UNAVAILABLE: Final = HttpAnswer(503)
+_MAX_AUDITED_TEXT: Final = 200
+
+Kind = Literal["call", "status", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path asks for. `workflow_run_id` is None on the inbound paths; workflow and user only on the
+    webhook path."""
+
+    kind: Kind
+    workflow_run_id: str | None = None
+    workflow_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The answer, and what is to be remembered about the request."""
+
+    answer: HttpAnswer
+    reason: str | None = None
+    verified: bool = False
+    provider: str = "unknown"
+    account: str | None = None
+    workflow_run_id: str | None = None
+    provider_call_id: str | None = None
+    tried: tuple[str, ...] = ()
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A proven request on its way through."""
+
+    adapter: ProviderAdapter
+    request: HttpRequest
+    proven: Proven
+    request_digest: str
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The call that gets instructions. `attempt` is the number of the connect that is asked for."""
+
+    workflow_run_id: str
+    provider_call_id: str
+    attempt: int
+
+
+class Gateway:
+    """The gateway without its sockets. Everything it needs is handed in, and started and stopped by whoever
+    did."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        verifier: Verifier,
+        state: SharedState,
+        outlet: Outlet,
+        audit: AuditTrail,
+        tokens: MediaTokens,
+        limits: Limits,
+        token_ttl_s: int,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._records = records
+        self._verifier = verifier
+        self._state = state
+        self._outlet = outlet
+        self._audit = audit
+        self._tokens = tokens
+        self._limits = limits
+        self._token_ttl_s = token_ttl_s
+        self._clock = clock
+        self._sleep = sleep
+
+    def origins(self) -> tuple[str, ...]:
+        """The public base URLs a request may have been signed for."""
+        return self._records.origins()
+
+    async def answer(
+        self, target: Target, request: HttpRequest, *, remote: str | None, started: float
+    ) -> HttpAnswer:
+        """Answer one request. `started` is `time.perf_counter()` of its arrival; `remote` the sender's
+        address."""
+        outcome = await self._outcome(target, request, started)
+        self.note(target.kind, request.method, request.path, outcome, remote=remote, started=started)
+        return outcome.answer
+
+    def note(
+        self,
+        kind: Kind,
+        method: str,
+        path: str,
+        outcome: Outcome,
+        *,
+        remote: str | None,
+        started: float,
+    ) -> None:
+        """Count and audit one request. `path` is raw, without query."""
+        elapsed_s = time.perf_counter() - started
+        if outcome.answer.status < 400:
+            result = "accepted"
+        elif outcome.verified:
+            result = "failed"
+        else:
+            result = "refused"
+            metrics.WEBHOOKS_REFUSED.labels(outcome.provider, outcome.reason or "unknown").inc()
+        metrics.WEBHOOKS.labels(outcome.provider, kind, result).inc()
+        self._audit.note(
+            WebhookAudited(
+                provider=outcome.provider,
+                account=outcome.account[:_MAX_AUDITED_TEXT] if outcome.account else None,
+                workflow_run_id=outcome.workflow_run_id,
+                provider_call_id=outcome.provider_call_id[:_MAX_AUDITED_TEXT]
+                if outcome.provider_call_id
+                else None,
+                method=method[:16],
+                path=path[:_MAX_AUDITED_TEXT],
+                kind=kind,
+                verified=outcome.verified,
+                reason=outcome.reason,
+                tried_urls=outcome.tried,
+                status_code=outcome.answer.status,
+                elapsed_ms=round(elapsed_s * 1000, 3),
+                repeated=outcome.repeated,
+                remote=remote,
+            )
+        )
+
+    async def _outcome(self, target: Target, request: HttpRequest, started: float) -> Outcome:
+        adapter = recognise(request)
+        if adapter is None:
+            return Outcome(_FORBIDDEN, UNKNOWN_PROVIDER)
+        now = self._clock()
+        try:
+            proof = self._verifier.prove(adapter, request, now)
+        except RequestError:
+            return Outcome(_BAD_REQUEST, MALFORMED, provider=adapter.name)
+        if isinstance(proof, Refused):
+            return Outcome(
+                proof.answer, proof.reason, provider=adapter.name, account=proof.account, tried=proof.tried,
+                workflow_run_id=target.workflow_run_id,
+            )  # fmt: skip
+        arrival = _Arrival(adapter, request, proof, digest(request), started)
+        outcome = Outcome(
+            _FORBIDDEN, provider=adapter.name, account=proof.configurations[0].account,
+            workflow_run_id=target.workflow_run_id,
+        )  # fmt: skip
+        if proof.verified.replay_key is not None:
+            use = await self._state.use_token(adapter.name, proof.verified.replay_key, arrival.request_digest)
+            if use is Use.REPLAY:
+                # To the sender it is as wrong as a forged one.
+                outcome.answer = adapter.webhooks.unverified_answer(SignatureFault.MISMATCH)
+                outcome.reason = REPLAYED
+                return outcome
+            outcome.repeated = use is Use.RETRY
+        outcome.verified = True
+        try:
+            if target.kind == "status":
+                await self._report(target, arrival, outcome)
+            else:
+                await self._instruct(target, arrival, outcome)
+        except (RequestError, InstructionError) as error:
+            _log.warning(
+                "request-malformed", provider=adapter.name, kind=target.kind, problem=str(error)[:300]
+            )
+            outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
+        except OutletError as error:
+            # Not acknowledged, so the provider says it again, or the reconciliation finds it.
+            _log.error("not-durable", problem=str(error)[:300], workflow_run_id=outcome.workflow_run_id)
+            outcome.answer, outcome.reason = _UNAVAILABLE, NOT_DURABLE
+        return outcome
+
+    async def _report(self, target: Target, arrival: _Arrival, outcome: Outcome) -> None:
+        """A callback about a call's progress."""
+        webhooks = arrival.adapter.webhooks
+        report = webhooks.parse_status(arrival.request)
+        configuration = arrival.proven.configurations[0]
+        phone_call_id = report.phone_call_id
+        outcome.provider_call_id = phone_call_id or report.provider_call_id or None
+        outcome.answer = webhooks.acknowledge()
+        run = target.workflow_run_id
+        if run is None or run == DERIVED_RUN:
+            if report.leg == "media" or report.direction == "outbound" or phone_call_id is None:
+                # Only an inbound call's own leg names its run. Outbound calls and media legs have status URLs
+                # of their own; what a provider sends here beside them is about no run.
+                outcome.reason, outcome.workflow_run_id = NO_RUN, None
+                return
+            run = inbound_run_id(configuration.provider, configuration.account, phone_call_id)
+        outcome.workflow_run_id = run
+        told = facts.status_reported(configuration, report, run, self._time())
+        leg = media_leg_of(arrival.request.query) if report.wants_instructions else None
+        if leg is not None and phone_call_id is not None:
+            route = route_run(
+                arrival.proven.configurations, leg.workflow_id, leg.user_id, self._records.workflow
+            )
+            await self._serve(arrival, route, _Call(run, phone_call_id, leg.attempt), [told], outcome)
+            return
+        await self._outlet.emit(CALL_EVENTS, told)
+        if report.leg == "phone" and report.status in TERMINAL_STATUSES and phone_call_id is not None:
+            await self._state.mark_over((configuration.provider, configuration.account, phone_call_id))
+
+    async def _instruct(self, target: Target, arrival: _Arrival, outcome: Outcome) -> None:
+        """A request for instructions."""
+        asked = arrival.adapter.webhooks.parse_call(arrival.request)
+        outcome.provider_call_id = asked.provider_call_id
+        known = self._continuation(target, arrival, asked)
+        if known is not None:
+            outcome.workflow_run_id = known.workflow_run_id
+            route = route_run(
+                arrival.proven.configurations, known.workflow_id, known.user_id, self._records.workflow
+            )
+            if asked.direction == "inbound" and not is_derived_run(
+                known.workflow_run_id, route.configuration, asked.provider_call_id
+            ):
+                route = replace(route, trouble=Reason.FOREIGN_CALL)
+            call = _Call(known.workflow_run_id, asked.provider_call_id, known.attempt)
+            await self._serve(arrival, route, call, [], outcome)
+            return
+        if asked.direction == "outbound":
+            # The inbound URL cannot know the run of a call that we placed.
+            outcome.reason = Reason.OUTBOUND_FALLBACK
+            outcome.answer = self._say(arrival, decide_without_route(Reason.OUTBOUND_FALLBACK))
+            return
+        route = route_inbound(
+            arrival.proven.configurations, asked.to_number, self._records.number, self._records.workflow
+        )
+        configuration = route.configuration
+        run = inbound_run_id(configuration.provider, configuration.account, asked.provider_call_id)
+        outcome.workflow_run_id = run
+        told = facts.received(route, asked, run, self._time())
+        await self._serve(arrival, route, _Call(run, asked.provider_call_id, 1), told, outcome)
+
+    def _continuation(self, target: Target, arrival: _Arrival, asked: CallRequest) -> Continuation | None:
+        """The run a request is about, where its path, or the URL a fallback is for, says it."""
+        if target.workflow_run_id and target.workflow_id and target.user_id:
+            attempt = attempt_of(arrival.request.query)
+            return Continuation(target.workflow_id, target.user_id, target.workflow_run_id, attempt)
+        return continuation_of(asked.failed_url) if asked.failed_url else None
+
+    async def _serve(
+        self, arrival: _Arrival, route: Route, call: _Call, told: list[Event[EventData]], outcome: Outcome
+    ) -> None:
+        """Decide, tell Kafka what was told and decided, and answer with instructions."""
+        configuration = route.configuration
+        run = call.workflow_run_id
+        marks = CallMarks()
+        if route.trouble is None:
+            name = (configuration.provider, configuration.account, call.provider_call_id)
+            own = is_derived_run(run, configuration, call.provider_call_id)
+            marks = await self._state.marks(run, name, bind=not own)
+        decision = decide(route, marks, call.attempt, self._limits)
+        origins = self._records.origins()
+        if isinstance(decision, Connect) and not origins:
+            decision = decide_without_route(Reason.NO_PUBLIC_URL)
+        if isinstance(decision, Connect):
+            plan = self._plan(arrival, configuration, decision, call, origins[0])
+            outcome.answer = arrival.adapter.webhooks.connect(plan)
+            if decision.delay_s:
+                await self._sleep(decision.delay_s)
+        else:
+            outcome.reason = decision.reason
+            outcome.answer = self._say(arrival, decision)
+        if outcome.reason in (Reason.FOREIGN_TENANT, Reason.FOREIGN_CALL):
+            # The run is somebody else's: nothing may be told about it. A media leg's status neither.
+            return
+        elapsed_s = time.perf_counter() - arrival.started
+        kind = "connect" if isinstance(decision, Connect) else "hangup"
+        metrics.INSTRUCTIONS.labels(configuration.provider, kind, outcome.reason or "").inc()
+        metrics.INSTRUCTIONS_SECONDS.labels(configuration.provider).observe(elapsed_s)
+        served = facts.instructions_served(
+            configuration,
+            call.provider_call_id,
+            run,
+            decision,
+            arrival.request_digest,
+            elapsed_s * 1000,
+            self._time(),
+        )
+        # Emitted together, durable together; the outlet keeps the order in which they are begun.
+        await asyncio.gather(*(self._outlet.emit(CALL_EVENTS, event) for event in (*told, served)))
+
+    def _plan(
+        self,
+        arrival: _Arrival,
+        configuration: ConfigurationRecord,
+        decision: Connect,
+        call: _Call,
+        origin: str,
+    ) -> ConnectPlan:
+        workflow = decision.workflow
+        run = call.workflow_run_id
+        ids = (workflow.workflow_id, workflow.user_id, run)
+        # A retry of this request gets the same nonce, so that of two answers only one opens the audio.
+        # Another request never does: its URL, or what it says, is different (see `call_urls`).
+        nonce = derived_id("media-token", run, configuration.configuration_id, arrival.request_digest)
+        expires_at = int(self._clock() + decision.delay_s) + self._token_ttl_s
+        try:
+            token = self._tokens.mint(run, configuration.account, call.provider_call_id, expires_at, nonce)
+        except ValueError as error:
+            raise RequestError(f"no media token can be made for this call: {error}") from error
+        leg = MediaLeg(workflow.workflow_id, workflow.user_id, call.attempt + 1)
+        return ConnectPlan(
+            media_url=websocket_origin(origin) + media_path(*ids),
+            token=token,
+            continue_url=continue_url(origin, *ids, call.attempt),
+            status_url=media_leg_url(origin, leg, run),
+            workflow_run_id=run,
+            provider_call_id=call.provider_call_id,
+            sample_rate=workflow.sample_rate,
+        )
+
+    def _say(self, arrival: _Arrival, decision: Decision) -> HttpAnswer:
+        if isinstance(decision, Say):
+            return arrival.adapter.webhooks.say_and_hang_up(decision.text, decision.language)
+        return arrival.adapter.webhooks.hang_up()
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)

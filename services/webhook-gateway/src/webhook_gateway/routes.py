@@ -1,0 +1,91 @@
+"""The four paths as plain ASGI endpoints: no framework value takes part in what is signed, and no time is
+lost."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from offhook.http.problems import problem_response
+from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, TELEPHONY_PREFIX, is_id
+from offhook.providers.base import HttpAnswer
+from webhook_gateway.gateway import Gateway, Outcome, Target
+from webhook_gateway.intake import DisconnectedError, IntakeError, discard, take
+
+_METHODS: Final = ("GET", "POST")
+_MakeTarget = Callable[[Mapping[str, str]], Target]
+
+
+def webhook_routes(gateway: Gateway, *, max_body: int, body_timeout_s: float) -> list[Route]:
+    """The routes providers use."""
+
+    def call(ids: Mapping[str, str]) -> Target:
+        return Target("call", ids["workflow_run_id"], ids["workflow_id"], ids["user_id"])
+
+    def status(ids: Mapping[str, str]) -> Target:
+        return Target("status", ids["workflow_run_id"])
+
+    paths: tuple[tuple[str, _MakeTarget], ...] = (
+        (TELEPHONY_PREFIX + "/webhook/{workflow_id}/{user_id}/{workflow_run_id}", call),
+        (TELEPHONY_PREFIX + "/status-callback/{workflow_run_id}", status),
+        (INBOUND_PATH, lambda _: Target("call")),
+        (INBOUND_FALLBACK_PATH, lambda _: Target("fallback")),
+    )
+    return [
+        Route(path, _Endpoint(gateway, target, max_body, body_timeout_s), include_in_schema=False)
+        for path, target in paths
+    ]
+
+
+class _Endpoint:
+    """One path. An object and not a function, so that Starlette hands over the raw scope."""
+
+    def __init__(self, gateway: Gateway, target: _MakeTarget, max_body: int, body_timeout_s: float) -> None:
+        self._gateway = gateway
+        self._target = target
+        self._max_body = max_body
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        if scope["method"] not in _METHODS:
+            allow = {"Allow": ", ".join(_METHODS)}
+            await problem_response(405, "Providers use GET or POST.", headers=allow)(scope, receive, send)
+            return
+        ids: Mapping[str, str] = scope["path_params"]
+        if not all(is_id(value) for value in ids.values()):
+            await problem_response(404, "The path has an id that no call can have.")(scope, receive, send)
+            return
+        target = self._target(ids)
+        remote = scope["client"][0] if scope.get("client") else None
+        try:
+            request = await take(
+                scope,
+                receive,
+                origins=self._gateway.origins(),
+                max_body=self._max_body,
+                timeout_s=self._body_timeout_s,
+            )
+        except DisconnectedError:
+            return
+        except IntakeError as error:
+            outcome = Outcome(HttpAnswer(error.status), error.reason, workflow_run_id=target.workflow_run_id)
+            path = scope["path"]
+            self._gateway.note(target.kind, scope["method"], path, outcome, remote=remote, started=started)
+            if error.status == 413:
+                await discard(receive)
+            refusal = problem_response(error.status, str(error), headers={"Connection": "close"})
+            await refusal(scope, receive, send)
+            return
+        answer = await self._gateway.answer(target, request, remote=remote, started=started)
+        await _send(send, answer)
+
+
+async def _send(send: Send, answer: HttpAnswer) -> None:
+    headers = [] if answer.status == 204 else [(b"content-length", str(len(answer.body)).encode())]
+    if answer.content_type is not None:
+        headers.append((b"content-type", answer.content_type.encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

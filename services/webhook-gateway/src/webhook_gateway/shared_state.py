@@ -1,0 +1,191 @@
+"""What the services share about a call for a short time, in Redis: marks, replay guard, connect counter.
+
+None of it may stop a call. While Redis is away everything is answered as if nothing had been marked, connects
+are counted in this process alone, and that is visible: `problem`, the metric, one log line when it begins and
+one when it ends.
+
+| key | written by | meaning |
+|---|---|---|
+| `offhook:ended:{run}` | bridge, number-sync | the run was ended on purpose |
+| `offhook:fallback:{run}` | bridge | no agent could be reached: the caller gets the fallback words |
+| `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
+| `offhook:call-of:{run}` | gateway | the only call that may act for the run |
+| `offhook:connects:{run}` | gateway | connects in the running window |
+| `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request
+|
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from offhook.providers.base import HttpRequest
+from offhook.telemetry import metrics
+from webhook_gateway.policy import CallMarks
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+RETRY_WINDOW_S: Final = 60
+"""A second use of a signed token within this time is the carrier's own retry, if it is the same request."""
+
+_TOKEN_MEMORY_S: Final = 900  # longer than any provider's token is believed (Vonage: 300 s old, 60 s ahead)
+_CALL_MEMORY_S: Final = 24 * 3600  # the longest call a provider allows
+_AWAY_S: Final = 1.0  # after a failure Redis is left alone for this long, so that few requests wait
+_LOCAL_COUNTERS: Final = 10_000
+
+
+class Use(Enum):
+    """What a signed token's use is."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    REPLAY = "replay"
+
+
+def digest(request: HttpRequest) -> str:
+    """What makes two requests the same: method, raw path, raw query and body (SHA-256, hex)."""
+    head = f"{request.method}\n{request.path}\n{request.query}\n".encode("latin-1", "replace")
+    return hashlib.sha256(head + request.body).hexdigest()
+
+
+class SharedState:
+    """The gateway's view of Redis. You must call `start` before use and `stop` after it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        window_s: int = 60,
+        timeout_s: float = 0.25,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis: Redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            # One retry: a connection that Redis closed while it was idle is not an outage.
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._window_s = window_s
+        self._clock = clock
+        self._monotonic = monotonic
+        self._away_until = 0.0
+        self._problem: str | None = None
+        self._local: dict[str, tuple[int, int]] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why Redis cannot be used, as a sentence for the operator; None when it can."""
+        return self._problem
+
+    async def start(self) -> None:
+        await self._ask("ping", self._redis.ping)
+        self._watch = asyncio.create_task(self._watch_for_return(), name="redis-watch")
+
+    async def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._redis.aclose()
+
+    async def use_token(self, provider: str, replay_key: str, request_digest: str) -> Use:
+        """Remember the use of a signed token, and say whether it is the first. FIRST while Redis is away."""
+        name = replay_key if len(replay_key) <= 128 else hashlib.sha256(replay_key.encode()).hexdigest()
+        key = f"offhook:jti:{provider}:{name}"
+        now = self._clock()
+        value = f"{now:.3f} {request_digest}"
+        before = await self._ask(
+            "use-token", lambda: self._redis.set(key, value, nx=True, get=True, ex=_TOKEN_MEMORY_S)
+        )
+        if not isinstance(before, str):
+            return Use.FIRST
+        first_used, _, first_digest = before.partition(" ")
+        if first_digest == request_digest and now - float(first_used) <= RETRY_WINDOW_S:
+            return Use.RETRY
+        return Use.REPLAY
+
+    async def marks(self, workflow_run_id: str, call: tuple[str, str, str], *, bind: bool) -> CallMarks:
+        """The marks of a run that is about to get instructions; counts this connect.
+
+        `call` is (provider, account, provider call id). With `bind` the first call that comes for a run owns
+        it.
+        """
+        call_name = ":".join(call)
+        counter = f"offhook:connects:{workflow_run_id}"
+
+        async def ask() -> list[Any]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.mget(
+                    f"offhook:ended:{workflow_run_id}",
+                    f"offhook:fallback:{workflow_run_id}",
+                    f"offhook:over:{call_name}",
+                )
+                pipe.incr(counter)
+                pipe.expire(counter, self._window_s, nx=True)
+                if bind:
+                    owner = f"offhook:call-of:{workflow_run_id}"
+                    pipe.set(owner, call_name, nx=True, get=True, ex=_CALL_MEMORY_S)
+                return list(await pipe.execute())
+
+        answer = await self._ask("marks", ask)
+        if answer is None:
+            return CallMarks(connects=self._count_locally(workflow_run_id))
+        ended, no_agent, over = (mark is not None for mark in answer[0])
+        foreign = bind and answer[3] is not None and answer[3] != call_name
+        return CallMarks(ended, no_agent, over, foreign, connects=int(answer[1]))
+
+    async def mark_over(self, call: tuple[str, str, str]) -> None:
+        """The provider said that the call has ended: it gets no more instructions to connect."""
+        await self._ask(
+            "mark-over", lambda: self._redis.set(f"offhook:over:{':'.join(call)}", "1", ex=_CALL_MEMORY_S)
+        )
+
+    def _count_locally(self, workflow_run_id: str) -> int:
+        window = int(self._monotonic() // self._window_s)
+        known_window, count = self._local.pop(workflow_run_id, (window, 0))
+        count = count + 1 if known_window == window else 1
+        if len(self._local) >= _LOCAL_COUNTERS:
+            del self._local[next(iter(self._local))]
+        self._local[workflow_run_id] = (window, count)
+        return count
+
+    async def _ask(self, operation: str, question: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Ask Redis, or return None at once while it is away."""
+        if self._monotonic() < self._away_until:
+            metrics.REDIS_ERRORS.labels(operation).inc()
+            return None
+        try:
+            answer = await question()
+        except (RedisError, OSError, TimeoutError) as error:
+            metrics.REDIS_ERRORS.labels(operation).inc()
+            self._away_until = self._monotonic() + _AWAY_S
+            if self._problem is None:
+                _log.warning("redis-away", error=type(error).__name__)
+            self._problem = (
+                "Redis does not answer: replays are not refused and marks are not seen, calls go on; "
+                "check the Redis server and OFFHOOK_REDIS_URL"
+            )
+            return None
+        if self._problem is not None:
+            self._problem = None
+            _log.info("redis-back")
+        return answer
+
+    async def _watch_for_return(self) -> None:
+        """Notice Redis going and coming when no request asks."""
+        while True:
+            await asyncio.sleep(_AWAY_S * 2)
+            await self._ask("ping", self._redis.ping)

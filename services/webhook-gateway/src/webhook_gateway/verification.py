@@ -1,0 +1,99 @@
+"""Who sent a request, proven: the configurations whose credentials its signature fits.
+
+Several tenants may hold the same provider account, so several configurations may be proven by one request. A
+request that names an account nobody has is checked against credentials that nobody knows: it is refused with
+the same answer and after the same work as a forged one, and does not tell which accounts exist.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from offhook.providers.base import (
+    HttpAnswer,
+    HttpRequest,
+    ProviderAdapter,
+    SignatureError,
+    SignatureFault,
+    Verified,
+)
+from offhook.records import ConfigurationRecord
+from webhook_gateway.credentials import CredentialBook
+from webhook_gateway.directory import Records
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+UNKNOWN_ACCOUNT: Final = "unknown-account"
+UNREADABLE_CREDENTIALS: Final = "credentials-unreadable"
+_MAX_CANDIDATES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The request is real. `configurations` (at least one) are those it was proven for."""
+
+    configurations: tuple[ConfigurationRecord, ...]
+    verified: Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request is not believed. `account` is what it claimed; `tried` the URL forms it was compared
+    with."""
+
+    answer: HttpAnswer
+    reason: str
+    account: str | None
+    tried: tuple[str, ...] = ()
+
+
+class Verifier:
+    """Proves requests with what the directories know."""
+
+    def __init__(self, records: Records, credentials: CredentialBook) -> None:
+        self._records = records
+        self._credentials = credentials
+        self._decoys: dict[str, Mapping[str, str]] = {}
+
+    def prove(self, adapter: ProviderAdapter, request: HttpRequest, now: float) -> Proven | Refused:
+        """Find the configurations of the claimed account and verify. `now` is Unix time in seconds."""
+        webhooks = adapter.webhooks
+        account = webhooks.claimed_account(request)
+        candidates = self._records.configurations_of(adapter.name, account) if account else []
+        if len(candidates) > _MAX_CANDIDATES:
+            _log.warning("too-many-configurations", provider=adapter.name, found=len(candidates))
+        proven: list[ConfigurationRecord] = []
+        verified: Verified | None = None
+        fault: SignatureError | None = None
+        unreadable = False
+        for configuration in candidates[:_MAX_CANDIDATES]:
+            credentials = self._credentials.of(configuration)
+            if credentials is None:
+                unreadable = True
+                continue
+            try:
+                verified = webhooks.verify(request, credentials, now)
+            except SignatureError as error:
+                fault = error
+            else:
+                proven.append(configuration)
+        if verified is not None:
+            return Proven(tuple(proven), verified)
+        if fault is not None:
+            return Refused(webhooks.unverified_answer(fault.fault), fault.fault.value, account, fault.tried)
+        reason = UNREADABLE_CREDENTIALS if unreadable else UNKNOWN_ACCOUNT
+        return Refused(webhooks.unverified_answer(self._decoy_fault(adapter, request, now)), reason, account)
+
+    def _decoy_fault(self, adapter: ProviderAdapter, request: HttpRequest, now: float) -> SignatureFault:
+        decoy = self._decoys.get(adapter.name)
+        if decoy is None:
+            decoy = {name: secrets.token_hex(32) for name in adapter.credentials_model.model_fields}
+            self._decoys[adapter.name] = decoy
+        try:
+            adapter.webhooks.verify(request, decoy, now)
+        except SignatureError as error:
+            return error.fault
+        return SignatureFault.WRONG_ACCOUNT  # signed with our own random secrets: cannot be
