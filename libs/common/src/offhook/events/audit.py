@@ -8,7 +8,8 @@ from offhook.events.envelope import EventData
 class WebhookAudited(EventData):
     """One webhook. Holds no body, no token and no phone number; `path` has no query string.
 
-    `reason` is one of the refusal words of `offhook.providers.base.SignatureFault` or the gateway's own, None when verified.
+    `reason` of a refused request is one of the words of `offhook.providers.base.SignatureFault` or the gateway's own
+    (`unknown-account`, `replayed`, …); of a verified one None, or the word why its call was not connected.
     """
 
     TYPE: ClassVar[str] = "webhook.audited.v1"
