@@ -28,7 +28,7 @@ class Callees:
         self.default = Callee()
         self._known: dict[str, Callee] = {}
 
-    def set(self, number: str, callee: Callee) -> None:
+    def __setitem__(self, number: str, callee: Callee) -> None:
         """Who answers `number`, with or without the leading `+`."""
         self._known[number.lstrip("+")] = callee
 

@@ -1,6 +1,6 @@
 """The person on the phone: a script of steps, and how it is played on a line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -121,10 +121,14 @@ def _step(item: Any) -> Step:
             raise ValueError(
                 f"step {name}: unknown {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
-        return kind(**value)
+        return _make(kind, value)
     if not fields(kind):
         raise ValueError(f"step {name} takes no value, got {value!r}")
-    return cast(Step, _make(kind, {fields(kind)[0].name: str(value) if kind is Press else value}))
+    return _make(kind, {fields(kind)[0].name: str(value) if kind is Press else value})
+
+
+def _make(kind: Callable[..., Step], values: dict[str, Any]) -> Step:
+    return kind(**values)
 
 
 Ending = Literal["hung-up", "script-ended", "gave-up-waiting-for-the-end"]

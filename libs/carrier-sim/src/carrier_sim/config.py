@@ -14,6 +14,7 @@ class SimConfig:
 
     `host`, `port`: where its REST APIs listen (port 0: any free one). `hosts`: further names on its certificate.
     `allow_plain`: http and ws are allowed, as no real carrier does; `tls=False` (the simulator itself speaks plain HTTP) needs it.
+    `home`: a directory for the throw-away authority's certificate (default: a temporary one).
     `trust`: a PEM file with authorities the carrier accepts beside its own; `trust_system`: the system's too.
     `resolve`: host → `address:port`, so that a public name can be served from this machine.
     `upgrade_signature`: which form of the stream's URL Twilio signs; the documentation leaves it open, so try all of them.
@@ -26,6 +27,7 @@ class SimConfig:
     hosts: tuple[str, ...] = ()
     tls: bool = True
     allow_plain: bool = False
+    home: Path | None = None
     trust: Path | None = None
     trust_system: bool = True
     resolve: Mapping[str, str] = field(default_factory=dict)

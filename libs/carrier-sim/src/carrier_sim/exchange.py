@@ -11,6 +11,9 @@ from carrier_sim.faults import Faults, Fortune
 from carrier_sim.report import CallReport
 from carrier_sim.web import WebClient
 
+# What calls get to deliver their last callbacks when the simulation stops, seconds.
+_GOODBYE_S = 3.0
+
 _log = logging.getLogger("carrier_sim")
 
 
@@ -37,9 +40,12 @@ class Exchange:
         self._web = web
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Once to end the calls, which still say goodbye; once more to give up what takes too long.
+        for _ in range(2):
+            if self._tasks:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
         if self._web is not None:
             await self._web.close()
 

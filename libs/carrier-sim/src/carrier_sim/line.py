@@ -36,6 +36,7 @@ class Line:
         self.sample_rate = sample_rate
         self._silence = bytes(audio.frame_bytes(sample_rate))
         self._port: Port | None = None
+        self._listeners: list[Port] = []
         self._opened = asyncio.Event()
         self._mouth: deque[bytes] = deque()
         self._announcement: deque[bytes] = deque()
@@ -55,9 +56,17 @@ class Line:
         self._port = port
         self._opened.set()
 
+    def overhear(self, port: Port) -> None:
+        """Connect a stream that only listens, beside the other."""
+        self._listeners.append(port)
+        self._opened.set()
+
     def unplug(self, port: Port) -> None:
+        """Disconnect a stream of either kind."""
         if self._port is port:
             self._port = None
+        if port in self._listeners:
+            self._listeners.remove(port)
 
     async def announce(self, text: str) -> None:
         """The carrier's own voice reads a text: audible, counted apart from the agent. About 15 characters a second."""
@@ -104,9 +113,11 @@ class Line:
         audible_words = mouth is not self._silence and audio.is_audible(mouth)
         if audible_words:
             self.report.caller_audio_ms += audio.FRAME_MS
-            if self._port is None:
+            if self._port is None and not self._listeners:
                 self.report.caller_audio_lost_ms += audio.FRAME_MS
         self._spoken += mouth
+        for listener in self._listeners:
+            listener.hear(mouth)
         ear: bytes | None = None
         from_agent = False
         if self._port is not None:
@@ -200,7 +211,7 @@ class Line:
         if digit not in "0123456789*#":
             raise ValueError(f"a telephone has no key {digit!r}")
         await self.pause(0.1)
+        self.report.dtmf += digit
         if self._port is not None:
             self._port.press(digit)
-            self.report.dtmf += digit
         await self.pause(0.1)

@@ -28,8 +28,10 @@ class CarrierSim:
         self.config = config or SimConfig()
         self._exchange = Exchange(self.config)
         self.twilio = TwilioCarrier(self._exchange)
-        self._directory = tempfile.TemporaryDirectory(prefix="carrier-sim-")
-        self._authority = Authority(Path(self._directory.name))
+        self._temporary = None if self.config.home else tempfile.TemporaryDirectory(prefix="carrier-sim-")
+        home = self.config.home or Path(self._temporary.name if self._temporary else ".")
+        home.mkdir(parents=True, exist_ok=True)
+        self._authority = Authority(home)
         self._runner: web.AppRunner | None = None
         self._port = 0
 
@@ -90,7 +92,8 @@ class CarrierSim:
         await self._exchange.stop()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._directory.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def _app(self) -> web.Application:
         return web.Application(client_max_size=1024 * 1024)

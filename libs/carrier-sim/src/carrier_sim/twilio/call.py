@@ -1,24 +1,22 @@
 """One Twilio call from the first ring to the last callback."""
 
 import asyncio
-import time
-from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 
-from carrier_sim import caller as callers
 from carrier_sim.callee import Callee
 from carrier_sim.caller import Caller
-from carrier_sim.courier import Courier
 from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.line import Line
+from carrier_sim.live import LiveCall, SocketPort
 from carrier_sim.media import Closed, MediaSocket
-from carrier_sim.report import CallReport, EndedBy
+from carrier_sim.report import CallReport
 from carrier_sim.twilio import twiml
 from carrier_sim.twilio.accounts import Account, Number
 from carrier_sim.twilio.fields import base_fields, new_sid, rfc2822
@@ -82,7 +80,7 @@ class _Over(Exception):
         self.cause = cause
 
 
-class TwilioCall:
+class TwilioCall(LiveCall):
     """A call and its resource. `status` is the resource's; `initiated` exists only in callbacks."""
 
     def __init__(
@@ -109,7 +107,7 @@ class TwilioCall:
         self.ended: datetime | None = None
         self.answered_by: str | None = None
         self.plan = plan
-        self.report = CallReport(
+        report = CallReport(
             provider="twilio",
             direction="inbound" if direction == "inbound" else "outbound",
             provider_call_id=self.sid,
@@ -118,43 +116,15 @@ class TwilioCall:
             started_at=self.created.isoformat(),
             sample_rate=SAMPLE_RATE,
         )
-        self._exchange = exchange
-        self._fortune = exchange.fortune(faults)
-        self._requests = TwilioRequests(exchange.web, account.auth_token, self.report)
-        self._courier = Courier(self.report, self._fortune)
+        super().__init__(exchange, report, faults)
+        self._requests = TwilioRequests(exchange.web, account.auth_token, report)
         self._sequence = 0
-        self._line: Line | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._caller = Caller()
-        self._end: asyncio.Future[tuple[EndedBy, str]] = asyncio.get_running_loop().create_future()
         self._redirected: asyncio.Queue[Source] = asyncio.Queue()
-        self._answered_at = 0.0
-        self._media_faults = 0
-        self._sockets: set[MediaSocket] = set()
         self._sip_code: str | None = None
-
-    # --- what others do to the call ----------------------------------------------------------------------------------
-
-    def end(self, by: EndedBy, cause: str) -> None:
-        """End the call; the first to do so counts."""
-        if not self._end.done():
-            self._end.set_result((by, cause))
 
     def redirect(self, source: Source) -> None:
         """Leave whatever runs and follow these instructions (REST update of a live call)."""
         self._redirected.put_nowait(source)
-
-    def kill_media(self) -> None:
-        """The media sockets die without a word."""
-        for socket in tuple(self._sockets):
-            self.report.faults.append("killed a media socket")
-            socket.kill()
-
-    def half_open_media(self) -> None:
-        """The media sockets fall silent in both directions, but stay open."""
-        for socket in tuple(self._sockets):
-            self.report.faults.append("left a media socket half-open")
-            socket.go_half_open()
 
     # --- the call's life -----------------------------------------------------------------------------------------------
 
@@ -212,33 +182,14 @@ class TwilioCall:
             self.end("carrier", "canceled")
         return outcome == "answer" and not self._end.done()
 
-    async def _ends_within(self, seconds: float) -> bool:
-        if seconds > 0:
-            await asyncio.wait({self._end}, timeout=seconds)
-        return self._end.done()
-
-    def _answer(self) -> None:
+    def _answer(self) -> Line:
+        """The call is answered, if it is not yet."""
         if self._line is not None:
-            return
+            return self._line
         self.status = "in-progress"
         self.answered = datetime.now(UTC)
-        self._answered_at = time.monotonic()
         self._tell("in-progress")
-        self._line = Line(self.report, SAMPLE_RATE)
-        self._tasks += [
-            asyncio.create_task(self._line.run()),
-            asyncio.create_task(self._person(self._line)),
-            asyncio.create_task(self._limit()),
-        ]
-
-    async def _limit(self) -> None:
-        await asyncio.sleep(min(self.plan.time_limit_s, self._exchange.config.max_call_s))
-        self.end("carrier", "time-limit")
-
-    async def _person(self, line: Line) -> None:
-        await line.opened()
-        cause = await callers.play(self._caller, line)
-        self.end("caller" if self.direction == "inbound" else "callee", cause)
+        return self._open_line(SAMPLE_RATE, self.plan.time_limit_s)
 
     async def _follow(self, source: Source) -> None:
         """Run instructions until the call ends; a redirect by REST interrupts them."""
@@ -246,7 +197,8 @@ class TwilioCall:
             instructions = asyncio.create_task(self._perform(source))
             redirected = asyncio.create_task(self._redirected.get())
             try:
-                await asyncio.wait({instructions, redirected, self._end}, return_when=asyncio.FIRST_COMPLETED)
+                events: set[asyncio.Future[Any]] = {instructions, redirected, self._end}
+                await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
                 if instructions.done():
                     self.end("instructions", instructions.result())
                 elif redirected.done():
@@ -308,9 +260,7 @@ class TwilioCall:
             self.report.violate(objection.code, objection.message, severity=objection.severity, where=where)
 
     async def _apologise(self) -> None:
-        self._answer()
-        assert self._line is not None
-        await self._line.announce(_APPLICATION_ERROR)
+        await self._answer().announce(_APPLICATION_ERROR)
 
     async def _run(self, document: twiml.Document, base: str, method: str) -> Source | None:
         """Run the verbs. Returns where to go on, None at the end of the document."""
@@ -328,14 +278,12 @@ class TwilioCall:
                 case twiml.Pause(seconds):
                     await asyncio.sleep(seconds)
                 case twiml.Say(text, loop):
-                    self._answer()
-                    assert self._line is not None
-                    for _ in range(max(1, min(loop, 10))):
-                        await self._line.announce(text)
+                    # loop="0" repeats for ever; nobody listens that long.
+                    for _ in range(loop or 10):
+                        await self._answer().announce(text)
                 case twiml.Start(stream):
                     self._answer()
-                    work = self._stream(stream, base, bidirectional=False)
-                    self._tasks.append(asyncio.create_task(work))
+                    self._background(self._stream(stream, base, bidirectional=False))
                 case twiml.Connect(stream, action, action_method):
                     self._answer()
                     await self._stream(stream, base, bidirectional=True)
@@ -373,36 +321,21 @@ class TwilioCall:
         protocol = TwilioStream(
             stream_sid, self.sid, self.account.sid, dict(stream.parameters), self.report, bidirectional
         )
-        socket = MediaSocket(raw, lambda message: port.receive(message))
-        port = _StreamPort(protocol, socket)
-        self._sockets.add(socket)
-        self.report.streams += 1
+        port = SocketPort(protocol)
+        socket = MediaSocket(raw, port.receive)
+        port.attach(socket)
         self._stream_event(stream, stream_sid, "stream-started")
-        port.begin()
-        fault = asyncio.create_task(self._media_fault(socket))
-        if bidirectional:
-            line.plug(port)
         try:
-            closed = await socket.closed()
-            self._stream_closed(closed, stream_sid)
-        except asyncio.CancelledError:
-            protocol.stop()
-            await socket.close(*port.last())
-            raise
+            self._judge_close(await self._converse(socket, port, both_ways=bidirectional), stream_sid)
         finally:
-            fault.cancel()
-            line.unplug(port)
-            self._sockets.discard(socket)
             if socket.overflowed:
                 self.report.violate(
-                    "31930", f"Media Buffer Overflow: the server did not read, {socket.overflowed} messages were lost",
-                    severity="warning", where=stream_sid,
-                )  # fmt: skip
+                    "31930",
+                    f"Media Buffer Overflow: the server did not read, {socket.overflowed} messages were lost",
+                    severity="warning",
+                    where=stream_sid,
+                )
             self._stream_event(stream, stream_sid, "stream-stopped")
-            if (await _outcome(socket)).how == "half-open":
-                self._exchange.spawn(_linger(socket))
-            else:
-                await socket.dispose()
 
     def _stream_url(self, stream: twiml.Stream, base: str) -> str | None:
         """The absolute wss URL, or None when Twilio would not call it."""
@@ -450,7 +383,7 @@ class TwilioCall:
         self.report.violate(code, f"Stream: {why}", where=url)
         self._stream_event(stream, stream_sid, "stream-error", f"{code}: {why}")
 
-    def _stream_closed(self, closed: Closed, stream_sid: str) -> None:
+    def _judge_close(self, closed: Closed, stream_sid: str) -> None:
         match closed.how:
             case "server-closed":
                 self.report.violate(
@@ -463,21 +396,6 @@ class TwilioCall:
                 )
             case "protocol-error":
                 self.report.violate("31924", f"Protocol Error: {closed.why}", where=stream_sid)
-
-    async def _media_fault(self, socket: MediaSocket) -> None:
-        faults = self._fortune.faults
-        if self._media_faults >= faults.media_faults_per_call:
-            return
-        if faults.kill_media_after_s is not None:
-            await asyncio.sleep(faults.kill_media_after_s)
-            self._media_faults += 1
-            self.report.faults.append("killed a media socket")
-            socket.kill()
-        elif faults.half_open_media_after_s is not None:
-            await asyncio.sleep(faults.half_open_media_after_s)
-            self._media_faults += 1
-            self.report.faults.append("left a media socket half-open")
-            socket.go_half_open()
 
     def _stream_event(self, stream: twiml.Stream, stream_sid: str, event: str, error: str = "") -> None:
         if stream.status_callback is None:
@@ -543,26 +461,16 @@ class TwilioCall:
             return 0
         return max(1, round(((self.ended or datetime.now(UTC)) - self.answered).total_seconds()))
 
-    def _notify(self, purpose: Purpose, method: str, url: str, fields: dict[str, str]) -> Awaitable[None]:
-        return self._ask_and_judge(purpose, method, url, fields)
-
-    async def _ask_and_judge(self, purpose: Purpose, method: str, url: str, fields: dict[str, str]) -> None:
+    async def _notify(self, purpose: Purpose, method: str, url: str, fields: dict[str, str]) -> None:
         answer, code, _ = await self._requests.ask(purpose, method, url, fields)
         if code is None and (objection := twiml.callback_objection(answer.body, answer.media_type)):
             self.report.violate(objection.code, objection.message, severity=objection.severity, where=url)
 
     async def _finish(self) -> None:
-        if not self._end.done():
-            self._end.set_result(("carrier", "simulation-stopped"))
-        by, cause = self._end.result()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        by, cause = await self._close_line()
         self.ended = datetime.now(UTC)
         if self._line is not None:
-            self._line.close()
             self.status = "completed"
-            self.report.talk_ms = round((time.monotonic() - self._answered_at) * 1000)
         elif cause in ("busy", "no-answer", "failed", "canceled"):
             self.status = cause
         elif by == "rest":
@@ -570,68 +478,11 @@ class TwilioCall:
         else:
             # The caller gave up, or the simulation ended, before anything was answered.
             self.status = "no-answer" if self.direction == "inbound" else "canceled"
-        self.report.ended_by, self.report.end_cause = by, cause
-        self.report.duration_ms = self.report.now_ms()
         self._tell(self.status)
         try:
-            await self._courier.drain()
-        except asyncio.CancelledError:
-            await self._courier.abandon()
-            raise
+            await self._deliver_the_rest()
         finally:
             await self._requests.close()
-            self._exchange.ended(self.report)
-
-
-class _StreamPort:
-    """Plugs a stream into the line: what the protocol wants written goes to the socket."""
-
-    def __init__(self, protocol: TwilioStream, socket: MediaSocket) -> None:
-        self._protocol = protocol
-        self._socket = socket
-
-    def begin(self) -> None:
-        self._protocol.begin()
-        self._flush()
-
-    def hear(self, pcm: bytes) -> None:
-        self._protocol.hear(pcm)
-        self._flush()
-
-    def play(self) -> bytes | None:
-        if self._socket.is_closed:
-            return None
-        frame = self._protocol.play()
-        self._flush()
-        return frame
-
-    def press(self, digit: str) -> None:
-        self._protocol.press(digit)
-        self._flush()
-
-    def receive(self, message: bytes | str) -> None:
-        self._protocol.receive(message)
-        self._flush()
-
-    def last(self) -> list[bytes | str]:
-        waiting, self._protocol.outbox = self._protocol.outbox, []
-        return waiting
-
-    def _flush(self) -> None:
-        for message in self.last():
-            self._socket.send(message)
-
-
-async def _outcome(socket: MediaSocket) -> Closed:
-    return await socket.closed() if socket.is_closed else Closed("we-closed")
-
-
-async def _linger(socket: MediaSocket) -> None:
-    """A half-open connection stands for 45 s, as seen in the field, then it is cut."""
-    try:
-        await asyncio.sleep(45.0)
-    finally:
-        await socket.dispose()
 
 
 def _without_callbacks(plan: Plan) -> Plan:
