@@ -1,0 +1,122 @@
+"""The service, put together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+
+from number_sync import publishing
+from number_sync.api import create_router, install_errors
+from number_sync.configurations import Configurations
+from number_sync.database import Clock, Database, now_ms
+from number_sync.numbers import Numbers
+from number_sync.outbox import Relay
+from number_sync.settings import NumberSyncSettings
+from number_sync.worker import CommandWorker, WorkerSettings
+from number_sync.workflows import Workflows
+from offhook.bus import Bus
+from offhook.http import create_app
+from offhook.identities import new_id
+from offhook.providers import registry
+from offhook.security.api_keys import ApiKeys
+from offhook.security.keyring import Keyring
+from offhook.topics import CALL_COMMANDS, CALL_EVENTS
+
+SERVICE: Final = "number-sync"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberSync:
+    """The application and what must be done before it ends."""
+
+    app: FastAPI
+    drain: Callable[[], Awaitable[None]]
+
+
+def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -> NumberSync:
+    """The application; its lifespan starts and stops everything, `bus` included."""
+    owner = new_id()
+    database = Database(settings.database)
+    keyring = Keyring.parse(settings.keyring.get_secret_value())
+    relay = Relay(database, bus, owner=owner, clock=clock)
+    database.after_commit(relay.wake)
+    worker = CommandWorker(
+        database,
+        keyring,
+        rest_of=registry.rest,
+        api_url=settings.api_url,
+        settings=WorkerSettings(
+            concurrency=settings.provider_concurrency,
+            timeout_s=settings.provider_timeout_s,
+            deadline_s=settings.provider_deadline_s,
+            originate_max_age_s=settings.originate_max_age_s,
+            outcome_grace_s=settings.outcome_grace_s,
+        ),
+        clock=clock,
+        owner=owner,
+    )
+    bus.consume(CALL_COMMANDS, group=SERVICE, handler=worker.record_commands)
+    bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
+    background: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await database.migrate()
+            async with database.write() as connection:
+                await publishing.set_public_url(connection, settings.public_url, at=now_ms(clock))
+                count = await publishing.republish(connection)
+            log.info("store.ready", records=count)
+            await bus.start()
+            background.append(asyncio.create_task(relay.run(), name="outbox relay"))
+            background.append(asyncio.create_task(worker.run(), name="command worker"))
+            yield
+        finally:
+            for task in background:
+                task.cancel()
+            if background:
+                await asyncio.wait(background)
+                await relay.release()
+            await bus.stop()
+            await database.close()
+
+    def problems() -> Iterable[str]:
+        for source in (relay, worker):
+            if source.problem is not None:
+                yield source.problem
+        for task in background:
+            if task.done() and not task.cancelled():
+                yield f"the {task.get_name()} has stopped; restart the process"
+
+    app = create_app(
+        SERVICE,
+        bus,
+        checks=[problems],
+        lifespan=lifespan,
+        title="Offhook number-sync",
+        description="Telephony configurations, phone numbers and workflows.",
+    )
+    install_errors(app)
+    app.include_router(
+        create_router(
+            database=database,
+            configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
+            numbers=Numbers(database, clock=clock),
+            workflows=Workflows(database, keyring, clock=clock),
+            providers=registry.PROVIDERS,
+            api_keys=ApiKeys(settings.api_keys),
+        )
+    )
+
+    async def drain() -> None:
+        await worker.drain()
+        await relay.drain()
+
+    return NumberSync(app, drain)

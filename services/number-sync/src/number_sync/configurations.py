@@ -1,0 +1,229 @@
+"""Configurations: a user's accounts at providers, with their credentials sealed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync import credentials as creds
+from number_sync import publishing
+from number_sync.database import Clock, Database, now_ms
+from number_sync.errors import ConflictError, FixedError, InvalidError, LimitError, NotFoundError
+from number_sync.paging import Page, page_of
+from number_sync.schema import configurations, phone_numbers
+from offhook.identities import is_id, new_id
+from offhook.providers.base import ProviderAdapter
+from offhook.security.keyring import Keyring
+from offhook.topics import CONFIGURATIONS, NUMBERS
+
+_NAMED_IN_A_SENTENCE: Final = 5
+
+
+class Configurations:
+    """Every method is one transaction and sees only what belongs to `user_id`."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        providers: Mapping[str, ProviderAdapter],
+        *,
+        clock: Clock,
+        limit: int = 200,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._providers = providers
+        self._clock = clock
+        self._limit = limit
+
+    async def create(
+        self,
+        user_id: str,
+        *,
+        name: str,
+        provider: str,
+        credentials: Mapping[str, str | None],
+        paused: bool = False,
+        default_for_outbound: bool = False,
+    ) -> Row[Any]:
+        adapter = self._providers.get(provider)
+        if adapter is None:
+            raise InvalidError(
+                "provider", f"there is no such provider; there are {', '.join(self._providers)}"
+            )
+        accepted = creds.accept(adapter.credentials_model, credentials)
+        configuration_id = new_id()
+        now = now_ms(self._clock)
+        values = {
+            "id": configuration_id,
+            "user_id": user_id,
+            "provider": provider,
+            "name": name,
+            "account": adapter.account_of(accepted),
+            "sealed_credentials": creds.seal(self._keyring, accepted, context=configuration_id),
+            "paused": paused,
+            "default_for_outbound": default_for_outbound,
+            "created_at": now,
+            "updated_at": now,
+        }
+
+        async def work(connection: AsyncConnection) -> Row[Any]:
+            held = await connection.execute(
+                select(func.count()).select_from(configurations).where(configurations.c.user_id == user_id)
+            )
+            if held.scalar_one() >= self._limit:
+                raise LimitError(f"a user can have at most {self._limit} configurations")
+            await self._refuse_taken_name(connection, user_id, name, None)
+            if default_for_outbound:
+                await self._clear_default(connection, user_id, now)
+            row: Row[Any] = (
+                await connection.execute(insert(configurations).values(values).returning(configurations))
+            ).one()
+            await publishing.publish_configuration(connection, row)
+            return row
+
+        return await self._database.transact(work)
+
+    async def get(self, user_id: str, configuration_id: str) -> Row[Any]:
+        async with self._database.read() as connection:
+            return await find_configuration(connection, user_id, configuration_id)
+
+    async def list(self, user_id: str, *, limit: int, after: str | None) -> Page:
+        async with self._database.read() as connection:
+            return await page_of(
+                connection, configurations, configurations.c.user_id == user_id, limit=limit, after=after
+            )
+
+    async def update(self, user_id: str, configuration_id: str, changes: Mapping[str, Any]) -> Row[Any]:
+        """`changes` may hold name, credentials, paused, default_for_outbound; `provider` only unchanged."""
+        now = now_ms(self._clock)
+
+        async def work(connection: AsyncConnection) -> Row[Any]:
+            row = await find_configuration(connection, user_id, configuration_id, lock=True)
+            values = {
+                key: changes[key] for key in ("name", "paused", "default_for_outbound") if key in changes
+            }
+            if changes.get("provider", row.provider) != row.provider:
+                raise FixedError(
+                    "provider",
+                    f"the provider of a configuration is fixed ({row.provider}); add another configuration instead",
+                )
+            if "name" in values:
+                await self._refuse_taken_name(connection, user_id, values["name"], configuration_id)
+            if values.get("default_for_outbound"):
+                await self._clear_default(connection, user_id, now, but=configuration_id)
+            if "credentials" in changes:
+                adapter = self._adapter(row)
+                accepted = creds.accept(adapter.credentials_model, changes["credentials"], self.open(row))
+                values["account"] = adapter.account_of(accepted)
+                values["sealed_credentials"] = creds.seal(self._keyring, accepted, context=row.id)
+            if not values:
+                return row
+            changed: Row[Any] = (
+                await connection.execute(
+                    update(configurations)
+                    .where(configurations.c.id == configuration_id)
+                    .values(**values, updated_at=now)
+                    .returning(configurations)
+                )
+            ).one()
+            await publishing.publish_configuration(connection, changed)
+            return changed
+
+        return await self._database.transact(work)
+
+    async def delete(self, user_id: str, configuration_id: str, *, with_numbers: bool) -> None:
+        """Raises `ConflictError` when it has numbers and they are not to go with it."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await find_configuration(connection, user_id, configuration_id, lock=True)
+            numbers = (
+                await connection.execute(
+                    select(phone_numbers.c.id, phone_numbers.c.e164)
+                    .where(phone_numbers.c.configuration_id == configuration_id)
+                    .order_by(phone_numbers.c.e164)
+                    .with_for_update()
+                )
+            ).all()
+            if numbers and not with_numbers:
+                raise ConflictError(
+                    f"the configuration has {_list([row.e164 for row in numbers])}; delete its numbers first, "
+                    "or repeat the request with ?numbers=delete"
+                )
+            await connection.execute(
+                delete(phone_numbers).where(phone_numbers.c.configuration_id == configuration_id)
+            )
+            for number in numbers:
+                await publishing.retract(connection, NUMBERS, number.id)
+            await connection.execute(delete(configurations).where(configurations.c.id == configuration_id))
+            await publishing.retract(connection, CONFIGURATIONS, configuration_id)
+
+        await self._database.transact(work)
+
+    def open(self, row: Row[Any]) -> dict[str, str]:
+        """The credentials in clear. Raises `KeyringError` when the key ring has lost their key."""
+        return creds.unseal(self._keyring, row.sealed_credentials, context=row.id)
+
+    def masked(self, row: Row[Any]) -> dict[str, str | None]:
+        """The credentials as they may be shown."""
+        return creds.masked(self._adapter(row).credentials_model, self.open(row))
+
+    def _adapter(self, row: Row[Any]) -> ProviderAdapter:
+        adapter = self._providers.get(row.provider)
+        if adapter is None:
+            raise ConflictError(
+                f"this version has no adapter for {row.provider}, the configuration's provider"
+            )
+        return adapter
+
+    async def _refuse_taken_name(
+        self, connection: AsyncConnection, user_id: str, name: str, but: str | None
+    ) -> None:
+        taken = await connection.execute(
+            select(configurations.c.id).where(
+                configurations.c.user_id == user_id,
+                configurations.c.name == name,
+                configurations.c.id != (but or ""),
+            )
+        )
+        if taken.first() is not None:
+            raise ConflictError(f"you already have a configuration named {name!r}; names are unique")
+
+    async def _clear_default(
+        self, connection: AsyncConnection, user_id: str, now: int, but: str = ""
+    ) -> None:
+        others = await connection.execute(
+            update(configurations)
+            .where(
+                configurations.c.user_id == user_id,
+                configurations.c.default_for_outbound,
+                configurations.c.id != but,
+            )
+            .values(default_for_outbound=False, updated_at=now)
+            .returning(configurations)
+        )
+        for other in others.all():
+            await publishing.publish_configuration(connection, other)
+
+
+async def find_configuration(
+    connection: AsyncConnection, user_id: str, configuration_id: str, *, lock: bool = False
+) -> Row[Any]:
+    """Raises `NotFoundError`, also for what belongs to somebody else."""
+    query = select(configurations).where(
+        configurations.c.id == configuration_id, configurations.c.user_id == user_id
+    )
+    query = query.with_for_update() if lock else query
+    # What is no id at all may hold characters that a database refuses.
+    row = (await connection.execute(query)).first() if is_id(configuration_id) else None
+    if row is None:
+        raise NotFoundError("there is no such configuration")
+    return row
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED_IN_A_SENTENCE])
+    rest = len(names) - _NAMED_IN_A_SENTENCE
+    return f"{shown} and {rest} more" if rest > 0 else shown

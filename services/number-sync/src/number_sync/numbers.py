@@ -1,0 +1,193 @@
+"""Phone numbers of configurations, and the workflow that answers each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync import publishing
+from number_sync.configurations import find_configuration
+from number_sync.database import Clock, Database, now_ms
+from number_sync.e164 import PhoneNumberError, to_e164
+from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError
+from number_sync.paging import Page, page_of
+from number_sync.schema import configurations, phone_numbers, workflows
+from offhook.identities import is_id, new_id
+from offhook.topics import NUMBERS
+
+
+class Numbers:
+    """Every method is one transaction and sees only what belongs to `user_id`."""
+
+    def __init__(self, database: Database, *, clock: Clock, limit: int = 5000) -> None:
+        self._database = database
+        self._clock = clock
+        self._limit = limit
+
+    async def create(
+        self,
+        user_id: str,
+        configuration_id: str,
+        *,
+        number: str,
+        country: str | None = None,
+        label: str = "",
+        active: bool = True,
+        workflow_id: str | None = None,
+        default_caller_id: bool = False,
+    ) -> Row[Any]:
+        """`number` in E.164, or national with `country`. Raises `InvalidError` with the reason and an example."""
+        try:
+            e164 = to_e164(number, country)
+        except PhoneNumberError as error:
+            raise InvalidError("number", f"it cannot be used: {error}") from None
+        now = now_ms(self._clock)
+        values = {
+            "id": new_id(),
+            "configuration_id": configuration_id,
+            "user_id": user_id,
+            "e164": e164,
+            "label": label,
+            "active": active,
+            "workflow_id": workflow_id,
+            "default_caller_id": default_caller_id,
+            "created_at": now,
+            "updated_at": now,
+        }
+
+        async def work(connection: AsyncConnection) -> Row[Any]:
+            # Locked: two numbers added at once cannot both become the default, and the configuration cannot go.
+            await find_configuration(connection, user_id, configuration_id, lock=True)
+            held = await connection.execute(
+                select(func.count())
+                .select_from(phone_numbers)
+                .where(phone_numbers.c.configuration_id == configuration_id)
+            )
+            if held.scalar_one() >= self._limit:
+                raise LimitError(f"a configuration can have at most {self._limit} numbers")
+            await self._refuse_taken_number(connection, user_id, e164)
+            if workflow_id is not None:
+                await _lock_workflow(connection, user_id, workflow_id)
+            if default_caller_id:
+                await self._clear_default(connection, configuration_id, now)
+            row: Row[Any] = (
+                await connection.execute(insert(phone_numbers).values(values).returning(phone_numbers))
+            ).one()
+            await publishing.publish_number(connection, row)
+            return row
+
+        return await self._database.transact(work)
+
+    async def get(self, user_id: str, configuration_id: str, number_id: str) -> Row[Any]:
+        async with self._database.read() as connection:
+            return await self._find(connection, user_id, configuration_id, number_id)
+
+    async def list(self, user_id: str, configuration_id: str, *, limit: int, after: str | None) -> Page:
+        async with self._database.read() as connection:
+            await find_configuration(connection, user_id, configuration_id)
+            mine = phone_numbers.c.configuration_id == configuration_id
+            return await page_of(connection, phone_numbers, mine, limit=limit, after=after)
+
+    async def update(
+        self, user_id: str, configuration_id: str, number_id: str, changes: Mapping[str, Any]
+    ) -> Row[Any]:
+        """`changes` may hold label, active, workflow_id (None: nobody answers), default_caller_id."""
+        now = now_ms(self._clock)
+
+        async def work(connection: AsyncConnection) -> Row[Any]:
+            await find_configuration(connection, user_id, configuration_id, lock=True)
+            row = await self._find(connection, user_id, configuration_id, number_id, lock=True)
+            if not changes:
+                return row
+            if changes.get("workflow_id") is not None:
+                await _lock_workflow(connection, user_id, changes["workflow_id"])
+            if changes.get("default_caller_id"):
+                await self._clear_default(connection, configuration_id, now, but=number_id)
+            changed: Row[Any] = (
+                await connection.execute(
+                    update(phone_numbers)
+                    .where(phone_numbers.c.id == number_id)
+                    .values(**changes, updated_at=now)
+                    .returning(phone_numbers)
+                )
+            ).one()
+            await publishing.publish_number(connection, changed)
+            return changed
+
+        return await self._database.transact(work)
+
+    async def delete(self, user_id: str, configuration_id: str, number_id: str) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await find_configuration(connection, user_id, configuration_id, lock=True)
+            await self._find(connection, user_id, configuration_id, number_id, lock=True)
+            await connection.execute(delete(phone_numbers).where(phone_numbers.c.id == number_id))
+            await publishing.retract(connection, NUMBERS, number_id)
+
+        await self._database.transact(work)
+
+    async def _find(
+        self,
+        connection: AsyncConnection,
+        user_id: str,
+        configuration_id: str,
+        number_id: str,
+        *,
+        lock: bool = False,
+    ) -> Row[Any]:
+        query = select(phone_numbers).where(
+            phone_numbers.c.id == number_id,
+            phone_numbers.c.configuration_id == configuration_id,
+            phone_numbers.c.user_id == user_id,
+        )
+        query = query.with_for_update() if lock else query
+        # What is no id at all may hold characters that a database refuses.
+        row = (await connection.execute(query)).first() if is_id(number_id) else None
+        if row is None:
+            raise NotFoundError("there is no such phone number in this configuration")
+        return row
+
+    async def _refuse_taken_number(self, connection: AsyncConnection, user_id: str, e164: str) -> None:
+        holder = (
+            await connection.execute(
+                select(configurations.c.user_id, configurations.c.name)
+                .join(phone_numbers, phone_numbers.c.configuration_id == configurations.c.id)
+                .where(phone_numbers.c.e164 == e164)
+            )
+        ).first()
+        if holder is None:
+            return
+        # Whose it is, is told only to its owner.
+        whose = (
+            f"your configuration {holder.name!r}"
+            if holder.user_id == user_id
+            else "somebody else's configuration"
+        )
+        raise ConflictError(f"{e164} already belongs to {whose}; a number belongs to one configuration")
+
+    async def _clear_default(
+        self, connection: AsyncConnection, configuration_id: str, now: int, but: str = ""
+    ) -> None:
+        others = await connection.execute(
+            update(phone_numbers)
+            .where(
+                phone_numbers.c.configuration_id == configuration_id,
+                phone_numbers.c.default_caller_id,
+                phone_numbers.c.id != but,
+            )
+            .values(default_caller_id=False, updated_at=now)
+            .returning(phone_numbers)
+        )
+        for other in others.all():
+            await publishing.publish_number(connection, other)
+
+
+async def _lock_workflow(connection: AsyncConnection, user_id: str, workflow_id: str) -> None:
+    """The workflow must be the user's own, and must not go while a number is being given to it."""
+    found = await connection.execute(
+        select(workflows.c.id)
+        .where(workflows.c.id == workflow_id, workflows.c.user_id == user_id)
+        .with_for_update(read=True)
+    )
+    if found.first() is None:
+        raise NotFoundError("there is no such workflow")

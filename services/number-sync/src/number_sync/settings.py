@@ -1,0 +1,101 @@
+"""What number-sync is told, beside what every service is told."""
+
+from typing import Annotated, ClassVar, Final
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from offhook.settings import ServiceSettings
+
+_DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+class NumberSyncSettings(ServiceSettings):
+    """Environment variables with the prefix `OFFHOOK_`."""
+
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"keyring", "api_keys"})
+
+    listen_port: int = Field(8083, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    database_url: SecretStr | None = Field(
+        None,
+        description="sqlite+aiosqlite:///path or postgresql+asyncpg://…; not set: SQLite in the state directory",
+    )
+    public_url: str | None = Field(
+        None, description="where providers reach this installation, e.g. https://voice.example.com"
+    )
+    twilio_api_url: str | None = Field(None, description="another server in place of Twilio's REST API")
+    vonage_api_url: str | None = Field(None, description="another server in place of Vonage's REST API")
+    provider_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        10.0, description="how long a provider may be silent during a request"
+    )
+    provider_deadline_s: Annotated[float, Field(gt=0, le=120)] = Field(
+        25.0, description="how long a request to a provider may take altogether"
+    )
+    provider_concurrency: Annotated[int, Field(ge=2, le=256)] = Field(
+        16, description="requests to providers at a time; one configuration gets at most half of them"
+    )
+    originate_max_age_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        120.0,
+        description="an order to dial that is older than this is refused: nobody waits for the call any more",
+    )
+    outcome_grace_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        20.0, description="how long a call whose dial was left without an answer may take to show life"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_driver(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            driver = make_url(value.get_secret_value()).drivername
+        except ArgumentError:
+            # From None: the URL may hold a password.
+            raise ValueError("this is not a database URL") from None
+        if driver not in _DRIVERS:
+            raise ValueError(f"the URL must begin with {' or '.join(_DRIVERS)}, found {driver[:40]!r}")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin_only(cls, value: str | None) -> str | None:
+        return None if value is None else public_origin(value)
+
+    @field_validator("twilio_api_url", "vonage_api_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("expected a URL that begins with http:// or https://")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.state_dir / 'number-sync.sqlite3'}"
+
+    def api_url(self, provider: str) -> str | None:
+        """What replaces the provider's REST API; None is the real one."""
+        url: str | None = getattr(self, f"{provider}_api_url", None)
+        return url
+
+
+def public_origin(text: str) -> str:
+    """A public base URL without trailing slash: scheme, host and port only, because signatures are compared over
+    `origin + path`. Raises `ValueError`."""
+    text = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("this is not a URL; it looks like https://voice.example.com") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected scheme and host, as in https://voice.example.com")
+    if "@" in parts.netloc:
+        raise ValueError("a user name or password cannot be part of it")
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError("expected no path, query or fragment: the paths are fixed")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
