@@ -14,6 +14,7 @@ from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
 from carrier_sim.tls import Authority
 from carrier_sim.twilio.carrier import TwilioCarrier
+from carrier_sim.vonage.carrier import VonageCarrier
 from carrier_sim.web import WebClient
 
 
@@ -28,6 +29,7 @@ class CarrierSim:
         self.config = config or SimConfig()
         self._exchange = Exchange(self.config)
         self.twilio = TwilioCarrier(self._exchange)
+        self.vonage = VonageCarrier(self._exchange)
         self._temporary = None if self.config.home else tempfile.TemporaryDirectory(prefix="carrier-sim-")
         home = self.config.home or Path(self._temporary.name if self._temporary else ".")
         home.mkdir(parents=True, exist_ok=True)
