@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from carrier_sim import CarrierSim, SimConfig
+from offhook_dev.edge import make_certificate
 from offhook_dev.scenario import STATUSES, Scenario, vonage_private_key
 from offhook_dev.stack import Stack
 
@@ -83,15 +84,17 @@ async def _log_appears(path: Path) -> bool:
 
 async def test_killing_call_tracker_during_the_calls_leaves_complete_records(tmp_path: Path) -> None:
     private_key, public_key = vonage_private_key()
-    async with CarrierSim(SimConfig(home=tmp_path / "carrier-sim")) as sim:
+    certificate = make_certificate(tmp_path / "stack")
+    config = SimConfig(home=tmp_path / "carrier-sim", trust=certificate.authority)
+    async with CarrierSim(config) as sim:
         Scenario.provision(sim, public_key)
         stack = Stack(
             tmp_path / "stack",
+            certificate=certificate,
             carriers={"twilio": sim.base_url, "vonage": sim.base_url},
             carrier_ca=sim.ca_pem,
         )
         async with stack:
-            sim.trust(stack.address.ca_file)
             scenario = Scenario(stack, sim)
             await scenario.set_up(private_key)
             talking = asyncio.Event()
@@ -102,9 +105,9 @@ async def test_killing_call_tracker_during_the_calls_leaves_complete_records(tmp
 
             async def kill_and_start_again() -> None:
                 await talking.wait()
-                stack.children["call-tracker"].kill(signal.SIGKILL)
+                stack.programs["call-tracker"].kill()
                 await asyncio.sleep(2.0)
-                await stack.restart("call-tracker")
+                await stack.programs["call-tracker"].start()
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(kill_and_start_again())

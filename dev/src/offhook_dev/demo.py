@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carrier_sim import CarrierSim, SimConfig
+from offhook_dev.edge import make_certificate
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.scenario import STATUSES, DemoCall, Scenario, vonage_private_key
@@ -119,16 +120,18 @@ async def run_demo(home: Path, console: Console) -> bool:
             progress.step("Apache Kafka (the first time, its jars are downloaded)")
             await asyncio.to_thread(KafkaServer.install)
             progress.step("carrier simulator: a Twilio and a Vonage")
-            async with CarrierSim(SimConfig(home=home / "carrier-sim")) as sim:
+            certificate = make_certificate(home / "stack")
+            config = SimConfig(home=home / "carrier-sim", trust=certificate.authority)
+            async with CarrierSim(config) as sim:
                 Scenario.provision(sim, public_key)
                 progress.step("Kafka, Redis, edge, agent, and the four services")
                 stack = Stack(
                     home / "stack",
+                    certificate=certificate,
                     carriers={"twilio": sim.base_url, "vonage": sim.base_url},
                     carrier_ca=sim.ca_pem,
                 )
                 async with stack:
-                    sim.trust(stack.address.ca_file)
                     scenario = Scenario(stack, sim)
                     progress.step("configurations, numbers and a workflow, over the API")
                     await scenario.set_up(private_key)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import trustme
+
 # First match wins. `/telephony/` ends in a slash: `/telephony-configurations` is another service's.
 ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("/api/v1/telephony/ws/", "media-bridge"),
@@ -21,10 +23,24 @@ ROUTES: Final[tuple[tuple[str, str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """PEM files of the edge's certificate chain and private key."""
+    """PEM files of the edge's certificate chain and private key, and of the authority that vouches for it."""
 
     chain: Path
     key: Path
+    authority: Path
+
+
+def make_certificate(home: Path) -> Certificate:
+    """A certificate for this machine from a throw-away authority, made anew at each start."""
+    home.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA(organization_name="Offhook development")
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    made = Certificate(home / "edge.crt", home / "edge.key", home / "edge-authority.pem")
+    made.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    made.key.touch(mode=0o600)
+    made.key.write_bytes(issued.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(str(made.authority))
+    return made
 
 
 def _route(prefix: str, cluster: str) -> dict[str, Any]:

@@ -217,7 +217,12 @@ class Scenario:
         )
         self._sim.vonage.add_number(VONAGE_APPLICATION, VONAGE_NUMBER)
         self._sim.vonage.set_webhooks(
-            VONAGE_APPLICATION, answer_url=inbound, event_url=status, fallback_answer_url=fallback
+            VONAGE_APPLICATION,
+            answer_url=inbound,
+            answer_method="POST",
+            event_url=status,
+            fallback_answer_url=fallback,
+            fallback_method="POST",
         )
 
     async def run(self, changed: Callable[[], None], timeout_s: float = 45.0) -> None:
@@ -266,7 +271,7 @@ class Scenario:
             if call.record.get("status") == "failed":
                 return
             await asyncio.sleep(0.05)
-        call.report = await self._sim.report_of(provider_call_id)
+        call.report = await self._sim.next_report(provider_call_id)
 
     async def _watch(self, changed: Callable[[], None]) -> None:
         while True:

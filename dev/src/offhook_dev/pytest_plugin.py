@@ -1,0 +1,210 @@
+"""Real servers for tests: `kafka`, `kafka_factory`, `redis_url`, `postgres_url`.
+
+A test that asks for one of them is marked `real`, whether or not it says so. On a developer's machine it is
+skipped when its server cannot be had; with `CI` or `OFFHOOK_REQUIRE_REAL=1` in the environment such a skip is
+a failure.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+from offhook_dev.errors import DevError
+from offhook_dev.kafka import KafkaServer
+from offhook_dev.postgres import PostgresServer
+from offhook_dev.redis import RedisServer
+
+_SERVER_FIXTURES: Final = frozenset(
+    {"kafka", "kafka_factory", "redis_server", "redis_url", "postgres_server", "postgres_url"}
+)
+_KAFKA_FIXTURES: Final = frozenset({"kafka", "kafka_factory"})
+_DIRECTORY: Final = "offhook-tests"
+
+KafkaFactory = Callable[[], KafkaServer]
+
+_shared: Final = pytest.StashKey[KafkaServer]()
+
+
+def real_is_required() -> bool:
+    """Whether a `real` test may not be skipped."""
+    return bool(os.environ.get("CI")) or os.environ.get("OFFHOOK_REQUIRE_REAL") == "1"
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "real: needs a real server (Kafka, Redis, PostgreSQL), which the test starts itself"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Kafka before the first test: a download is not to count against a test's time limit."""
+    if session.config.option.collectonly:
+        return
+    if any(_KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())) for item in session.items):
+        try:
+            KafkaServer.install(say=_sayer(session.config))
+        except DevError as error:
+            _sayer(session.config)(str(error))  # the fixtures meet it again, and decide
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that left the shared broker dead or frozen does not make the next ones fail."""
+    server = item.config.stash.get(_shared, None)
+    if server is not None and "kafka" in getattr(item, "fixturenames", ()):
+        server.resume()
+        server.start_now()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if skipped and real_is_required() and item.get_closest_marker("real") is not None:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"A test of a real server may not be skipped here. {reason}"
+    return report
+
+
+# --- fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def servers_directory() -> Iterator[Path]:
+    """Where this session's servers keep their files. Not below pytest's own temporary directory, which only
+    root may enter when root runs the tests, and PostgreSQL then runs as somebody else.
+    """
+    _sweep()
+    directory = Path(tempfile.mkdtemp(prefix=f"{_DIRECTORY}-{os.getpid()}-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _shared_kafka(servers_directory: Path, pytestconfig: pytest.Config) -> Iterator[KafkaServer]:
+    server = KafkaServer(servers_directory / "kafka", say=_sayer(pytestconfig))
+    try:
+        server.start_now()
+    except DevError as error:
+        _do_without(error)
+    pytestconfig.stash[_shared] = server
+    yield server
+    del pytestconfig.stash[_shared]
+    server.stop_now()
+
+
+@pytest.fixture(scope="session")
+def kafka(_shared_kafka: KafkaServer) -> KafkaServer:
+    """One real broker for all tests: `.bootstrap`. Topics and groups of other tests are on it, so use names
+    and ids of your own. To stop, kill or pause a broker, rather take one from `kafka_factory`.
+    """
+    return _shared_kafka
+
+
+@pytest.fixture
+def kafka_factory(servers_directory: Path, pytestconfig: pytest.Config) -> Iterator[KafkaFactory]:
+    """Makes brokers of the test's own, started; `stop`, `start`, `kill`, `pause` and `resume` them at will."""
+    made: list[KafkaServer] = []
+
+    def make() -> KafkaServer:
+        directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=servers_directory))
+        server = KafkaServer(directory, say=_sayer(pytestconfig))
+        made.append(server)
+        try:
+            return server.start_now()
+        except DevError as error:
+            _do_without(error)
+
+    yield make
+    for server in made:
+        server.kill()
+        shutil.rmtree(server.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_directory: Path) -> Iterator[RedisServer]:
+    """One real Redis for all tests; prefer `redis_url`, which begins empty."""
+    server = RedisServer(servers_directory / "redis")
+    try:
+        server.start_now()
+    except DevError as error:
+        _do_without(error)
+    yield server
+    server.stop_now()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a real Redis that is empty."""
+    redis_server.resume()
+    redis_server.start_now()
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(servers_directory: Path, pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
+    """One real PostgreSQL for all tests; prefer `postgres_url`, a database of the test's own."""
+    server = PostgresServer(servers_directory / "postgres", fsync=False, say=_sayer(pytestconfig))
+    try:
+        server.start_now()
+    except DevError as error:
+        _do_without(error)
+    yield server
+    server.stop_now()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL (`postgresql+asyncpg://…`) of an empty database of the test's own, dropped afterwards."""
+    name = f"test_{os.urandom(6).hex()}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+# --- behind them -----------------------------------------------------------------------------------------------------
+
+
+def _do_without(error: DevError) -> NoReturn:
+    if real_is_required():
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))
+
+
+def _sayer(config: pytest.Config) -> Callable[[str], None]:
+    """Says a sentence on the terminal although output is captured."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(sentence: str) -> None:
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(sentence)
+
+    return say
+
+
+def _sweep() -> None:
+    """Remove the directories of sessions that were killed: their servers died with them, their files did not."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}-*-*"):
+        pid = directory.name.split("-")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(directory, ignore_errors=True)
