@@ -1,0 +1,77 @@
+"""Nothing is acknowledged that is neither in Kafka nor in the spool."""
+
+import asyncio
+
+import pytest
+
+
+def unique(events):
+    return list({event.id: event for event in events}.values())
+
+
+async def drained(rig, count):
+    async with asyncio.timeout(20):
+        while len(unique(rig.events())) < count:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def rig(start_rig):
+    async with start_rig() as started:
+        yield started
+        started.bus.cluster.come_back()
+
+
+async def test_while_kafka_is_away_calls_are_answered_and_told_later_in_order(rig):
+    rig.bus.cluster.away = True
+    rig.twilio_connect(await rig.twilio())
+    for sequence, status in enumerate(("ringing", "in-progress", "completed")):
+        answer = await rig.twilio(rig.status(), CallStatus=status, SequenceNumber=str(sequence))
+        assert answer.status_code == 204
+    rig.vonage_connect(await rig.vonage())
+    assert rig.events() == []
+    assert (await rig.http.get(rig.url("/readyz"))).status_code == 200
+    rig.bus.cluster.come_back()
+    await drained(rig, 8)
+    told = [event for event in unique(rig.events()) if event.subject == rig.twilio_run]
+    assert [event.data.TYPE for event in told] == [
+        "call.received.v1",
+        "call.status.v1",
+        "call.instructions-served.v1",
+        "call.status.v1",
+        "call.status.v1",
+        "call.status.v1",
+    ]
+    assert [event.data.sequence for event in told[3:]] == [0, 1, 2]
+
+
+async def test_a_gateway_that_dies_with_a_full_spool_file_tells_it_after_its_next_start(start_rig):
+    async with start_rig() as rig:
+        rig.bus.cluster.away = True
+        assert (await rig.twilio(rig.status("run-1"), CallStatus="busy")).status_code == 204
+    async with start_rig() as rig:
+        await drained(rig, 1)
+        assert rig.events()[0].data.status == "busy"
+
+
+async def test_what_neither_kafka_nor_the_spool_takes_is_not_acknowledged(start_rig):
+    async with start_rig(spool_max_bytes=8192) as rig:
+        rig.bus.cluster.away = True
+        statuses = [
+            (await rig.twilio(rig.status(f"run-{n}"), CallStatus="busy", SequenceNumber=str(n))).status_code
+            for n in range(20)
+        ]
+        taken = statuses.index(503)
+        assert statuses == [204] * taken + [503] * (20 - taken)
+        assert taken > 0
+        assert (await rig.twilio()).status_code == 503
+        assert (await rig.vonage()).status_code == 503
+        rig.bus.cluster.come_back()
+        await drained(rig, taken)
+        assert {event.subject for event in rig.events()} == {f"run-{n}" for n in range(taken)}
+
+
+async def test_audits_lost_to_an_outage_do_not_delay_answers(rig):
+    rig.bus.cluster.away = True
+    answers = await asyncio.gather(*(rig.twilio(signature="AAAA") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {403}
