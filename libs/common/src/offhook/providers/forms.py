@@ -18,24 +18,21 @@ def parse_form(data: bytes) -> list[tuple[bytes, bytes]]:
     """The fields of `application/x-www-form-urlencoded` data, decoded, in order. Raises `FormError`."""
     if data.count(b"&") >= MAX_FIELDS:
         raise FormError(f"a form of more than {MAX_FIELDS} fields")
-    data = data.replace(b"+", b" ")
-    # Most escapes are the plus of phone numbers. A plus is no hexadecimal digit and no delimiter, so
-    # replacing it in the whole body can neither make a new escape nor move a field's border.
-    data = data.replace(b"%2B", b"+")
-    pairs = []
-    for part in data.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if b"%" in part:
-            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
-        elif not part:
-            continue
-        pairs.append((name, value))
+    # Most escapes are the plus of phone numbers. A plus is no hexadecimal digit and no delimiter, so replacing it
+    # in the whole body can neither make a new escape nor move a field's border.
+    data = data.replace(b"+", b" ").replace(b"%2B", b"+")
+    pairs = [
+        (name, value)
+        for name, equals, value in [part.partition(b"=") for part in data.split(b"&")]
+        if name or equals
+    ]
+    if b"%" in data:
+        pairs = [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, value in pairs]
     return pairs
 
 
 def first_values(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Field to its first value, as text; broken UTF-8 becomes U+FFFD."""
-    fields: dict[str, str] = {}
-    for name, value in pairs:
-        fields.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
-    return fields
+    return {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in reversed(pairs)
+    }

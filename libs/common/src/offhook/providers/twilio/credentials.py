@@ -65,8 +65,11 @@ def auth_tokens(credentials: Mapping[str, str]) -> list[str]:
 
 def shared_keys(credentials: Mapping[str, str]) -> dict[str, str]:
     """SharedKey id to secret."""
-    keys = {}
-    for part in credentials.get("shared_keys", "").split(","):
+    keys: dict[str, str] = {}
+    configured = credentials.get("shared_keys")
+    if not configured:
+        return keys
+    for part in configured.split(","):
         key_id, _, secret = part.partition(":")
         if key_id.strip() and secret.strip():
             keys[key_id.strip()] = secret.strip()

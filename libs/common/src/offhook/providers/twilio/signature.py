@@ -72,10 +72,10 @@ def verify(
         query = parse_form(_utf8(request.query)) if request.query else []
     except FormError as error:
         raise SignatureError(SignatureFault.MALFORMED, str(error)) from error
-    for name, value in chain(fields, query):
-        if name == b"AccountSid" and value != _utf8(account_sid):
-            raise SignatureError(SignatureFault.WRONG_ACCOUNT, "AccountSid is not the configured account")
-    if request.method == "POST" and request.body and not _is_form(request):
+    accounts = [value for name, value in (fields + query if query else fields) if name == b"AccountSid"]
+    if accounts and set(accounts) != {_utf8(account_sid)}:
+        raise SignatureError(SignatureFault.WRONG_ACCOUNT, "AccountSid is not the configured account")
+    if not fields and request.body and request.method == "POST" and not _is_form(request):
         _check_body_hash(request, query)
 
     canonical = _canonical(fields)
@@ -138,6 +138,8 @@ def _keys(
     # https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys: `key=<id>,algorithm=HMAC_SHA256`. The
     # header is not signed. So it may only pick among what is configured: an id we know, with the one
     # algorithm that goes with it.
+    if not settings:
+        return "sha1", [_utf8(token) for token in auth_tokens if token]
     named: dict[str, str] = {}
     for part in settings[:1000].split(","):
         name, _, value = part.partition("=")
@@ -161,7 +163,10 @@ def _signature(secret: bytes, data: bytes, algorithm: Algorithm) -> bytes:
 def _canonical(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     # Names in order, and of a repeated name each distinct value once, in order, as the vendor's own libraries
     # do. UTF-8 sorts as code points do.
-    return b"".join(chain.from_iterable(sorted(set(fields))))
+    pairs = list(fields)
+    if len(dict(pairs)) < len(pairs):
+        pairs = list(set(pairs))
+    return b"".join(chain.from_iterable(sorted(pairs)))
 
 
 def _utf8(text: str) -> bytes:

@@ -43,9 +43,11 @@ class TwilioWebhooks:
 
     def claimed_account(self, request: HttpRequest) -> str | None:
         try:
-            return _fields(request).get("AccountSid") or None
+            pairs = _pairs(request)
         except RequestError:
             return None
+        accounts = [value for name, value in pairs if name == b"AccountSid"]
+        return (accounts[0].decode("utf-8", "replace") or None) if accounts else None
 
     def verify(self, request: HttpRequest, credentials: Mapping[str, str], now: float) -> Verified:
         url = signature.verify(
@@ -138,11 +140,15 @@ def _answer(document: bytes) -> HttpAnswer:
 
 
 def _fields(request: HttpRequest) -> dict[str, str]:
+    return first_values(_pairs(request))
+
+
+def _pairs(request: HttpRequest) -> list[tuple[bytes, bytes]]:
     # Read exactly what the signature covers: the query of a GET, the form of a POST.
     try:
         if request.method == "GET":
-            return first_values(parse_form(request.query.encode("utf-8", "surrogatepass")))
-        return first_values(signature.signed_fields(request))
+            return parse_form(request.query.encode("utf-8", "surrogatepass"))
+        return signature.signed_fields(request)
     except (FormError, SignatureError) as error:
         raise RequestError(str(error)) from error
 

@@ -18,7 +18,7 @@ import hmac
 import json
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -209,19 +209,20 @@ def _check_payload(request: HttpRequest, claimed: str | None) -> None:
     raise SignatureError(SignatureFault.BODY_MISMATCH, "the payload is not the one the token was made for")
 
 
-def _payloads(request: HttpRequest) -> list[bytes]:
+def _payloads(request: HttpRequest) -> Iterator[bytes]:
     if request.method == "GET":
         try:
-            return [query_payload(request.query)]
+            yield query_payload(request.query)
+            return
         except FormError as error:
             raise SignatureError(SignatureFault.MALFORMED, str(error)) from error
-    payloads = [request.body]
+    yield request.body
     try:
         document = json.loads(request.body, parse_constant=_refuse_constant)
-        payloads.append(_utf8(json.dumps(document, separators=(",", ":"), ensure_ascii=False)))
+        compact = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     except (ValueError, RecursionError):
-        pass  # not JSON: then there is no compact form to try
-    return payloads
+        return  # not JSON: there is no compact form to try
+    yield _utf8(compact)
 
 
 def _refuse_constant(name: str) -> Any:
