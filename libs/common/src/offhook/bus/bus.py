@@ -7,8 +7,9 @@ after the handler has returned for it (see `consumption`). Compacted topics are 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from aiokafka import AIOKafkaProducer
@@ -25,6 +26,7 @@ from offhook.bus.health import Health
 from offhook.bus.producer import Acknowledgement, RecordProducer
 from offhook.bus.provisioning import ensure_topics
 from offhook.events import Event, EventData, encode
+from offhook.telemetry import metrics
 from offhook.telemetry.tracing import call_traceparent
 from offhook.topics import ALL_TOPICS, DEAD_LETTERS, Topic
 
@@ -40,8 +42,6 @@ _LINGER_MS: Final = 2
 _REQUEST_TIMEOUT_MS: Final = 20_000
 _REBALANCE_TIMEOUT_MS: Final = 15_000
 _HEARTBEAT_MS: Final = 2_000
-# A rebalance is noticed at the next heartbeat; what is left of its time, less a margin, is the handler's.
-_REVOKE_GRACE_S: Final = 10.0
 _PROBE_EVERY_S: Final = 5.0
 _CONNECT_RETRY_S: Final = 1.0
 
@@ -99,6 +99,7 @@ class Bus:
         first_retry_s: float = 0.2,
         longest_retry_s: float = 30.0,
         session_timeout_s: float = 10.0,
+        revoke_grace_s: float = 10.0,
     ) -> None:
         """Have `handler` called with the decoded events of each batch, in order of the partition.
 
@@ -110,7 +111,7 @@ class Bus:
         self._must_not_be_started("consume")
         consumption = Consumption(
             topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(fuse_limit),
-            first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=_REVOKE_GRACE_S,
+            first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=revoke_grace_s,
         )  # fmt: skip
         subscriber = self._broker.subscriber(
             # FastStream would create the topic with one partition.
@@ -288,7 +289,9 @@ class Bus:
                 f"a record for {record.topic} has more than {MAX_RECORD_BYTES} bytes: {error}"
             ) from error
         except KafkaError as error:
+            metrics.BUS_PUBLISH_FAILURES.labels(record.topic).inc()
             raise BusUnavailable(f"Kafka cannot take a record for {record.topic}: {error!r}") from error
+        acknowledgement.add_done_callback(partial(_account, record.topic, time.perf_counter()))
         return acknowledgement
 
     # --- inside
@@ -352,16 +355,21 @@ class Bus:
     async def _watch_broker(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
+            for consumption, _ in self._consumptions:
+                consumption.measure_lag()
             if await self._broker.ping(timeout=_PROBE_EVERY_S):
                 self._unreachable_since = None
             elif self._unreachable_since is None:
                 self._unreachable_since = time.monotonic()
 
-    async def _bury(self, record: Record, letter: DeadLetter) -> None:
-        acknowledgement = await self._producer.send(
-            DEAD_LETTERS.name, record.value, record.key, letter.headers(record.headers)
-        )
-        await acknowledgement
+    async def _bury(self, letters: Sequence[tuple[Record, DeadLetter]]) -> None:
+        acknowledgements = [
+            await self._producer.send(
+                DEAD_LETTERS.name, record.value, record.key, letter.headers(record.headers)
+            )
+            for record, letter in letters
+        ]
+        await asyncio.gather(*acknowledgements)
 
     def _leave(self, stopping: Coroutine[Any, Any, None]) -> None:
         # Not awaited where it is asked for: that is inside the task which FastStream's stop cancels.
@@ -372,3 +380,11 @@ class Bus:
     def _must_not_be_started(self, what: str) -> None:
         if self.started:
             raise BusError(f"{what} must be called before the bus starts")
+
+
+def _account(topic: str, started: float, acknowledgement: Acknowledgement) -> None:
+    if acknowledgement.cancelled() or acknowledgement.exception() is not None:
+        metrics.BUS_PUBLISH_FAILURES.labels(topic).inc()
+    else:
+        metrics.BUS_PUBLISHED.labels(topic).inc()
+        metrics.BUS_PUBLISH_SECONDS.labels(topic).observe(time.perf_counter() - started)

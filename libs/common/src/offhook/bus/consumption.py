@@ -30,13 +30,14 @@ from faststream.message import StreamMessage
 from offhook.bus.dead_letters import DeadLetter, Fuse, utc_now
 from offhook.bus.errors import PoisonError
 from offhook.events import Event, EventData, EventDecodeError, decode
+from offhook.telemetry import metrics
 from offhook.topics import Topic
 
 log = logging.getLogger(__name__)
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 BatchHandler = Callable[[Sequence[Event[EventData]]], Awaitable[None]]
-Bury = Callable[[Record, DeadLetter], Awaitable[None]]
+Bury = Callable[[Sequence[tuple[Record, DeadLetter]]], Awaitable[None]]
 
 _CANCEL_TIMEOUT_S: Final = 5.0
 
@@ -92,6 +93,15 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._releasing = False
         self._closed = False
         self._failures = 0
+        self._committed: dict[TopicPartition, int] = {}
+        labels = (topic.name, group)
+        self._consumed = metrics.BUS_CONSUMED.labels(*labels)
+        self._batch_seconds = metrics.BUS_BATCH_SECONDS.labels(*labels)
+        self._retries = metrics.BUS_RETRIES.labels(*labels)
+        self._dead_letters = metrics.BUS_DEAD_LETTERS.labels(*labels)
+        self._fuse_blown = metrics.BUS_FUSE_BLOWN.labels(*labels)
+        self._fuse_blown.set(0)
+        self._lag = metrics.BUS_LAG.labels(*labels)
 
     def attach(self, consumer: Callable[[], Any], leave: Callable[[], None]) -> None:
         """`consumer` gives FastStream's current consumer; `leave` makes it leave the group, without waiting."""
@@ -129,6 +139,18 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         log.debug("%s of %s reads %s partitions", self.group, self.topic.name, len(assigned))
 
+    def measure_lag(self) -> None:
+        """Set the metric: what the assigned partitions hold beyond what was committed here."""
+        consumer = self._consumer()
+        if consumer is None:
+            return
+        lag = 0
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            if end is not None and partition in self._committed:
+                lag += max(0, end - self._committed[partition])
+        self._lag.set(lag)
+
     async def _release(self, grace_s: float) -> None:
         work = self._work
         if work is None:
@@ -157,7 +179,8 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             if not batch:
                 break
             try:
-                await self._handler(batch)
+                with self._batch_seconds.time():
+                    await self._handler(batch)
                 break
             except PoisonError as poison:
                 index = _position(events, poison.event)
@@ -168,14 +191,17 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             except Exception as error:  # noqa: BLE001 - whatever a service's handler raises, the batch comes again
                 await self._fail(records, error)
                 return
-        for index, reason in sorted(reasons.items()):
-            letter = DeadLetter.of(
-                records[index], group=self.group, service=self._service, reason=reason, now=utc_now()
+        if reasons:
+            await self._bury(
+                [(records[index], self._letter(records[index], reasons[index])) for index in sorted(reasons)]
             )
-            log.warning("%s: record %s/%s is poison: %s", self._name, letter.partition, letter.offset, reason)
-            await self._bury(records[index], letter)
+            self._dead_letters.inc(len(reasons))
         await self._commit(records)
         self._fuse.count([index not in reasons for index in range(len(records))])
+
+    def _letter(self, record: Record, reason: str) -> DeadLetter:
+        log.warning("%s: record %s/%s is poison: %s", self._name, record.partition, record.offset, reason)
+        return DeadLetter.of(record, group=self.group, service=self._service, reason=reason, now=utc_now())
 
     def _decode(self, records: Sequence[Record]) -> tuple[dict[int, Event[EventData]], dict[int, str]]:
         events: dict[int, Event[EventData]] = {}
@@ -197,6 +223,9 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         except (CommitFailedError, IllegalStateError) as error:
             # The group has moved on: whoever has the partitions now reads from the last commit.
             log.warning("%s: handled but not committed, will be delivered again: %s", self._name, error)
+        else:
+            self._committed.update(offsets)
+            self._consumed.inc(len(records))
         self._failures = 0
         self.problem = None
 
@@ -211,6 +240,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             except IllegalStateError:
                 continue  # no longer ours
         self._failures += 1
+        self._retries.inc()
         wait_s = min(self._first_retry_s * 2 ** min(self._failures - 1, 30), self._longest_retry_s)
         self.problem = (
             f"{self._name}: the handler failed {self._failures} times in a row, "
@@ -232,6 +262,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             "Nothing of this batch was committed; repair the cause and restart"
         )
         log.error("%s", self.problem)
+        self._fuse_blown.set(1)
         self._leave()
 
     @property

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from offhook.bus.errors import BusError
 from offhook.events import EventData, EventDecodeError, decode
+from offhook.telemetry import metrics
 from offhook.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ class DirectoryReader(Generic[T]):
     async def _follow(self) -> None:
         """Read for as long as the topic has the partitions it has now."""
         topic = self.directory.topic.name
+        metrics.DIRECTORY_READY.labels(topic).set(self.directory.ready)
         numbers = await self._partitions_for(topic)
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer = self._build(group_id=None, enable_auto_commit=False, auto_offset_reset="none")
@@ -180,6 +182,8 @@ class DirectoryReader(Generic[T]):
                     self.directory._load(self._loading)
                     self._loading = None
                     self._ready.set()
+                    metrics.DIRECTORY_READY.labels(topic).set(1)
+                metrics.DIRECTORY_ENTRIES.labels(topic).set(len(self.directory))
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_FETCH_RECORDS)
                 for records in fetched.values():
                     for record in records:

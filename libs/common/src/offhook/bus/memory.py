@@ -7,8 +7,9 @@ It stands behind FastStream's in-memory test broker (see `testing`), whose own d
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -43,6 +44,9 @@ class MemoryCluster:
         self.partitions = partitions
         self.max_record_bytes = max_record_bytes
         self.consumers: set[MemoryConsumer] = set()
+        self.away = False
+        """While True nothing is acknowledged or fetched; call `come_back` to go on."""
+        self._held: list[tuple[Callable[[], RecordMetadata], Acknowledgement]] = []
         self._logs: dict[TopicPartition, list[Record]] = defaultdict(list)
         self._groups: dict[str, _Group] = defaultdict(_Group)
         self._partitioner = DefaultPartitioner()
@@ -52,8 +56,6 @@ class MemoryCluster:
         self, topic: str, value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes]]
     ) -> RecordMetadata:
         """Write one record, to the partition Kafka's own partitioner gives its key."""
-        if len(value or b"") > self.max_record_bytes:
-            raise MessageSizeTooLargeError(f"more than {self.max_record_bytes} bytes")
         numbers = list(range(self.partitions))
         partition = TopicPartition(topic, self._partitioner(key, numbers, numbers))
         log = self._logs[partition]
@@ -67,6 +69,30 @@ class MemoryCluster:
         for consumer in self.consumers:
             consumer.wake()
         return RecordMetadata(topic, partition.partition, partition, len(log) - 1, now_ms, 0, 0)
+
+    def take(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> Acknowledgement:
+        """Write now, or when the cluster has come back, as aiokafka's accumulator would."""
+        if len(value or b"") > self.max_record_bytes:
+            raise MessageSizeTooLargeError(f"more than {self.max_record_bytes} bytes")
+        done: Acknowledgement = asyncio.get_running_loop().create_future()
+        if self.away:
+            self._held.append((partial(self.append, topic, value, key, headers), done))
+        else:
+            done.set_result(self.append(topic, value, key, headers))
+        return done
+
+    def come_back(self) -> None:
+        """End an outage: what was held is written, in its order."""
+        self.away = False
+        held, self._held = self._held, []
+        for write, done in held:
+            metadata = write()
+            if not done.done():
+                done.set_result(metadata)
+        for consumer in self.consumers:
+            consumer.wake()
 
     def records(self, topic: str) -> list[Record]:
         """All records of a topic; those of one partition in their order."""
@@ -200,6 +226,9 @@ class MemoryConsumer:
         self._check(partition)
         return self._positions[partition]
 
+    def highwater(self, partition: TopicPartition) -> int:
+        return self._cluster.end(partition)
+
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
 
@@ -232,7 +261,7 @@ class MemoryConsumer:
 
     def _fetch(self, room: int) -> dict[TopicPartition, list[Record]]:
         fetched: dict[TopicPartition, list[Record]] = {}
-        if self._rebalancing:
+        if self._rebalancing or self._cluster.away:
             return fetched
         for partition, position in self._positions.items():
             if position > self._cluster.end(partition):
@@ -270,9 +299,7 @@ class MemoryProducer(RecordProducer):
     async def send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers
     ) -> Acknowledgement:
-        done: Acknowledgement = asyncio.get_running_loop().create_future()
-        done.set_result(self._cluster.append(topic, value, key, list(headers)))
-        return done
+        return self._cluster.take(topic, value, key, list(headers))
 
     async def partitions_for(self, topic: str) -> set[int]:
         return {partition.partition for partition in self._cluster.partitions_of(topic)}
