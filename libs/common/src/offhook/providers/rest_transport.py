@@ -1,0 +1,118 @@
+"""What the vendors' SDKs have in common underneath: `requests`, its trust in certificates, and its failures.
+
+Imported by the `rest` modules only. TLS certificates are always checked. `requests` reads
+`REQUESTS_CA_BUNDLE` itself; here `SSL_CERT_FILE`, which everything else on a machine reads, is honoured as
+well.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import (
+    ConnectionError as RequestsConnectionError,
+)
+from requests.exceptions import (
+    ConnectTimeout,
+    InvalidURL,
+    ProxyError,
+    RequestException,
+)
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import SSLError as TlsError
+
+from offhook.providers.base import RestError
+
+Operation = Literal["dial", "hang-up"]
+
+_POOL: Final = 16
+_BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# Longer is not waited for a connection: nothing has been asked yet, so asking again is harmless.
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+
+def rebased(url: str, base_url: str | None) -> str:
+    """`url` with scheme, host and port replaced by those of `base_url` (and its path put in front)."""
+    if base_url is None:
+        return url
+    parts = urlsplit(url)
+    return base_url.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+class RebasedSession(requests.Session):
+    """A session that asks `base_url` in place of the vendor's host, with our timeouts, and that never repeats
+    a request by itself: a repeated request to dial is a second phone that rings.
+    """
+
+    def __init__(self, base_url: str | None, timeout_s: float) -> None:
+        super().__init__()
+        self._base_url = base_url
+        self._timeouts = (min(timeout_s, _CONNECT_TIMEOUT_S), timeout_s)
+        self.mount("https://", HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
+        self.mount("http://", HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
+        bundle = os.environ.get("SSL_CERT_FILE")
+        if bundle and not any(os.environ.get(name) for name in _BUNDLES):
+            self.verify = bundle
+
+    # Both SDKs come through these two.
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        request.url = rebased(str(request.url), self._base_url)
+        return super().prepare_request(request)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        options["timeout"] = self._timeouts
+        options["allow_redirects"] = False
+        return super().send(request, **options)
+
+
+def transport_error(error: RequestException) -> RestError:
+    """What a request without an answer means: never sent, or sent and its outcome unknown."""
+    name = type(error).__name__
+    if isinstance(error, InvalidURL | ConnectTimeout | ProxyError) or _was_never_sent(error):
+        return RestError("unavailable", name, f"the provider cannot be reached: {_short(error)}")
+    return RestError("unknown-outcome", name, f"the provider's answer was lost: {_short(error)}")
+
+
+def status_error(
+    operation: Operation, status: int, code: str, message: str, headers: Mapping[str, str]
+) -> RestError:
+    """What an HTTP status means where the vendor's own error code says no more.
+
+    A server that fails while it dials may have dialled: only 503 says that it has not begun.
+    """
+    retry_after_s = retry_after(headers)
+    if status in (401, 403):
+        return RestError("credentials", code, message)
+    if status == 404:
+        return RestError("gone" if operation == "hang-up" else "rejected", code, message)
+    if status == 429:
+        return RestError("busy", code, message, retry_after_s)
+    if status == 503 or (status >= 500 and operation == "hang-up"):
+        return RestError("unavailable", code, message, retry_after_s)
+    if status >= 500 or status < 400:
+        return RestError("unknown-outcome", code, message)
+    return RestError("rejected", code, message)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds, at most an hour; its date form, which neither vendor sends, is not read."""
+    text = (headers.get("Retry-After") or headers.get("retry-after") or "").strip()
+    return min(float(text), 3600.0) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _was_never_sent(error: RequestException) -> bool:
+    if not isinstance(error, RequestsConnectionError) or not error.args:
+        return False
+    cause = error.args[0]
+    # Without retries of its own, urllib3 wraps in MaxRetryError what fails before the request is sent.
+    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
+    return isinstance(reason, NewConnectionError) or (
+        isinstance(reason, TlsError) and "CERTIFICATE_VERIFY_FAILED" in str(reason)
+    )
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:200]
