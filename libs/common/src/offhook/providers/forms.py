@@ -4,6 +4,7 @@ The same result as `urllib.parse.parse_qsl(..., keep_blank_values=True)`, severa
 Empty values stay: providers sign them (Twilio sends about ten of them with every call).
 """
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -16,6 +17,12 @@ class FormError(ValueError):
 
 def parse_form(data: bytes) -> list[tuple[bytes, bytes]]:
     """The fields of `application/x-www-form-urlencoded` data, decoded, in order. Raises `FormError`."""
+    return list(_parse(data))
+
+
+# A webhook's form is read three times on its way: for the account, for the signature, for what it says.
+@lru_cache(maxsize=8)
+def _parse(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     if data.count(b"&") >= MAX_FIELDS:
         raise FormError(f"a form of more than {MAX_FIELDS} fields")
     # Most escapes are the plus of phone numbers. A plus is no hexadecimal digit and no delimiter, so replacing it
@@ -27,8 +34,14 @@ def parse_form(data: bytes) -> list[tuple[bytes, bytes]]:
         if name or equals
     ]
     if b"%" in data:
-        pairs = [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, value in pairs]
-    return pairs
+        pairs = [
+            (
+                unquote_to_bytes(name) if b"%" in name else name,
+                unquote_to_bytes(value) if b"%" in value else value,
+            )
+            for name, value in pairs
+        ]
+    return tuple(pairs)
 
 
 def first_values(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
