@@ -2,9 +2,18 @@
 
 from call_tracker.store.calls import SOURCE, Advance, objection
 from call_tracker.store.database import Database
-from call_tracker.store.errors import LostRace, StoreError, StoreUnavailable
+from call_tracker.store.errors import LostRace, StoreError, StoreRefusal, StoreUnavailable
 from call_tracker.store.outbox import Outbox
-from call_tracker.store.store import Answer, CallFilter, Idempotency, Position, Store, StoredEvent, Telling
+from call_tracker.store.store import (
+    Answer,
+    CallFilter,
+    Idempotency,
+    Position,
+    Store,
+    StoredEvent,
+    Story,
+    Telling,
+)
 
 __all__ = [
     "SOURCE",
@@ -18,8 +27,10 @@ __all__ = [
     "Position",
     "Store",
     "StoreError",
+    "StoreRefusal",
     "StoreUnavailable",
     "StoredEvent",
+    "Story",
     "Telling",
     "objection",
 ]

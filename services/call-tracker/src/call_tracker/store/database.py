@@ -14,11 +14,11 @@ from typing import Any, Final, TypeVar
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from call_tracker.store.errors import LostRace, StoreUnavailable
+from call_tracker.store.errors import LostRace, StoreRefusal, StoreUnavailable
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S: Final = 15.0
@@ -152,6 +152,9 @@ def _translated() -> Iterator[None]:
         away = error.connection_invalidated or code.startswith(_AWAY_CLASSES)
         if away or (not code and isinstance(error, (OperationalError, InterfaceError))):
             raise StoreUnavailable(f"the database cannot work: {type(error.orig).__name__}") from error
+        if isinstance(error, (DataError, IntegrityError)):
+            # Without the driver's message: it repeats the values.
+            raise StoreRefusal(f"the database refused a value: {type(error.orig).__name__}") from error
         raise
 
 

@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnavailable    the database does not answer, or has no room now; again later
+├── StoreRefusal        the database will never take these values
 └── LostRace            somebody else advanced the same call at the same time; again at once
 """
 
@@ -14,6 +15,10 @@ class StoreError(OffhookError):
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state of the store, as `BusUnavailable`
     """The database does not answer, or is too busy. Nothing was changed; try again later."""
+
+
+class StoreRefusal(StoreError):  # noqa: N818 - as above
+    """The database will never take these values. Nothing was changed."""
 
 
 class LostRace(StoreError):  # noqa: N818 - what happened, not whose fault

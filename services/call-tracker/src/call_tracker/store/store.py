@@ -9,12 +9,13 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from call_tracker.facts import Beginning, decode
 from call_tracker.store.calls import Advance, advance, upsert
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace
 from call_tracker.store.outbox import outbox_row
 from call_tracker.store.tables import CALL_EVENTS, CALLS, IDEMPOTENCY_KEYS, OUTBOX
-from offhook.events import TERMINAL_STATUSES, Event, EventData
+from offhook.events import TERMINAL_STATUSES, Event, EventData, StatusReported
 from offhook.records import CallState
 from offhook.topics import Topic
 
@@ -76,6 +77,21 @@ class StoredEvent:
     data: msgspec.Raw
 
 
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A call with its events, in order of arrival. `cut`: there are more events than were asked for."""
+
+    record: CallState
+    events: list[StoredEvent]
+    cut: bool
+
+
+class _Told(msgspec.Struct):
+    """The one field of a provider's callback that says whose it is."""
+
+    account: str | None = None
+
+
 class Store:
     """You must `await database.migrate()` before use. All methods raise `StoreUnavailable`."""
 
@@ -86,6 +102,11 @@ class Store:
     async def apply(self, events: Sequence[Event[EventData]]) -> Advance:
         """Append events to the log and advance their calls, in one transaction. Known events are skipped."""
         return await self.database.transact(lambda connection: advance(connection, events, self._clock()))
+
+    async def answer_to(self, idempotency: Idempotency) -> Answer | None:
+        """The answer already given to this request, if any."""
+        async with self.database.read() as connection:
+            return await _earlier(connection, idempotency)
 
     async def request_call(
         self,
@@ -131,8 +152,25 @@ class Store:
         async with self.database.read() as connection:
             return await _find(connection, user_id, run)
 
+    async def story(self, user_id: str, run: str, limit: int) -> Story | None:
+        """A call of `user_id` with its first `limit` events.
+
+        Callbacks of another account about this run are in the log, and not in the story: they are somebody else's.
+        """
+        call = select(CALLS.c.record, CALLS.c.facts).where(
+            CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id
+        )
+        async with self.database.read() as connection:
+            found = (await connection.execute(call)).first()
+        if found is None:
+            return None
+        events = await self.events(run, limit + 1)
+        account = Beginning.of(decode(found.facts).origins).account
+        own = [event for event in events if account is None or _account_of(event) in (None, account)]
+        return Story(CallState.model_validate_json(found.record), own[:limit], len(events) > limit)
+
     async def events(self, run: str, limit: int) -> list[StoredEvent]:
-        """The first `limit` events of a call, in order of arrival."""
+        """The first `limit` events of a call, in order of arrival, whoever told them."""
         query = select(CALL_EVENTS).where(CALL_EVENTS.c.workflow_run_id == run)
         async with self.database.read() as connection:
             rows = await connection.execute(query.order_by(CALL_EVENTS.c.seq).limit(limit))
@@ -200,16 +238,30 @@ class Store:
         # A concurrent request with the same key waits here for the first one's transaction.
         if (await connection.execute(statement.returning(keys.key))).first() is not None:
             return None
-        mine = (keys.user_id == idempotency.user_id) & (keys.key == idempotency.key)
-        earlier = (await connection.execute(select(keys.request_sha256, keys.response).where(mine))).first()
+        earlier = await _earlier(connection, idempotency)
         if earlier is None:
             raise LostRace("the key was forgotten in between")
-        return Answer(earlier.response, True, earlier.request_sha256 == idempotency.request_sha256)
+        return earlier
 
     async def _tell(self, connection: AsyncConnection, tellings: Sequence[Telling]) -> None:
         rows = [outbox_row(topic, event) for topic, event in tellings]
         if rows:
             await connection.execute(insert(OUTBOX), rows)
+
+
+async def _earlier(connection: AsyncConnection, idempotency: Idempotency) -> Answer | None:
+    keys = IDEMPOTENCY_KEYS.c
+    mine = (keys.user_id == idempotency.user_id) & (keys.key == idempotency.key)
+    row = (await connection.execute(select(keys.request_sha256, keys.response).where(mine))).first()
+    return (
+        None if row is None else Answer(row.response, True, row.request_sha256 == idempotency.request_sha256)
+    )
+
+
+def _account_of(event: StoredEvent) -> str | None:
+    if event.type != f"offhook.{StatusReported.TYPE}":
+        return None
+    return msgspec.json.decode(event.data, type=_Told).account
 
 
 async def _find(connection: AsyncConnection, user_id: str, run: str) -> CallState | None:

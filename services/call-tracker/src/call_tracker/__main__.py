@@ -1,0 +1,30 @@
+"""`python -m call_tracker`: serve until SIGTERM. `python -m call_tracker migrate`: bring the schema up to date."""
+
+import asyncio
+import sys
+
+from call_tracker.app import SERVICE, build, migrate
+from call_tracker.settings import TrackerSettings
+from call_tracker.store import StoreError
+from offhook.bus import Bus
+from offhook.http import run
+from offhook.settings import load_settings
+from offhook.telemetry import logging
+
+
+def main() -> None:
+    settings = load_settings(TrackerSettings)
+    logging.configure(SERVICE, settings)
+    if sys.argv[1:] == ["migrate"]:
+        try:
+            asyncio.run(migrate(settings))
+        except StoreError as error:
+            sys.exit(f"The schema was not changed: {error}.")
+    elif sys.argv[1:]:
+        sys.exit("usage: python -m call_tracker [migrate]")
+    else:
+        run(build(settings, Bus(settings, service=SERVICE)), settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The service, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+from fastapi import FastAPI
+
+from call_tracker.api import create_router, install_errors
+from call_tracker.holdings import Directories
+from call_tracker.settings import TrackerSettings
+from call_tracker.store import Database, Outbox, Store, StoreError, StoreUnavailable
+from call_tracker.store.store import Clock
+from call_tracker.tracker import Tracker
+from offhook.bus import Bus
+from offhook.bus.errors import BusError
+from offhook.http import create_app
+from offhook.security.api_keys import ApiKeys
+from offhook.telemetry import metrics, tracing
+from offhook.topics import CALL_EVENTS
+
+SERVICE: Final = "call-tracker"
+_HOUSEKEEPING_S: Final = 5.0
+_FORGETTING_S: Final = 600.0
+_START_PATIENCE_S: Final = 60.0
+_LAST_DRAIN_S: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> FastAPI:
+    """The application; its lifespan starts and stops everything, `bus` included."""
+    database = Database(settings.database)
+    store = Store(database, clock)
+    outbox = Outbox(database, bus)
+    spans = tracing.configure(SERVICE)
+    tracker = Tracker(store, outbox, spans)
+    holdings = Directories(bus)
+    keeper = _Housekeeping(store, timedelta(hours=settings.idempotency_keep_h))
+    bus.consume(
+        CALL_EVENTS,
+        group=SERVICE,
+        handler=tracker.take,
+        batch_size=settings.batch_size,
+        batch_wait_s=settings.batch_wait_s,
+        longest_retry_s=5.0,  # a store that is back is caught up with soon
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await _prepare(database, migrate=settings.migrate_at_start)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await bus.start()
+            tasks.append(asyncio.create_task(outbox.run(), name="outbox"))
+            tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
+            yield
+            with suppress(StoreError, BusError, KafkaError, TimeoutError):
+                async with asyncio.timeout(_LAST_DRAIN_S):
+                    await outbox.drain()  # whatever is left is told after the next start
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await bus.stop()
+            await database.close()
+            spans.shutdown()
+
+    def outbox_waits() -> Iterable[str]:
+        if outbox.problem is not None:
+            yield outbox.problem
+
+    bus.add_check(outbox_waits)
+    app = create_app(SERVICE, bus, checks=[keeper.problems], lifespan=lifespan)
+    install_errors(app)
+    app.include_router(
+        create_router(
+            store=store, outbox=outbox, holdings=holdings, api_keys=ApiKeys(settings.api_keys), clock=clock
+        )
+    )
+    return app
+
+
+async def migrate(settings: TrackerSettings) -> None:
+    """Bring the schema up to date and end. Raises `StoreUnavailable`."""
+    database = Database(settings.database)
+    try:
+        await database.migrate()
+    finally:
+        await database.close()
+
+
+async def _prepare(database: Database, *, migrate: bool) -> None:
+    """Wait for the database, as long as a deployment may take to start it. Raises `StoreUnavailable`."""
+    work = database.migrate if migrate else database.check
+    async with asyncio.timeout(_START_PATIENCE_S):
+        while True:
+            try:
+                await work()
+                return
+            except StoreUnavailable as error:
+                log.warning("waiting for the database", reason=str(error))
+                await asyncio.sleep(1.0)
+
+
+class _Housekeeping:
+    """Looks after the store now and then: does it answer, how many calls live, what may be forgotten."""
+
+    def __init__(self, store: Store, keep: timedelta) -> None:
+        self._store = store
+        self._keep = keep
+        self._problem: str | None = None
+
+    def problems(self) -> Iterable[str]:
+        if self._problem is not None:
+            yield self._problem
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        forget_at = loop.time()
+        while True:
+            try:
+                metrics.CALLS_ACTIVE.set(await self._store.active_calls())
+                if loop.time() >= forget_at:
+                    await self._store.forget_answers(self._keep)
+                    forget_at = loop.time() + _FORGETTING_S
+                self._problem = None
+            except StoreError as error:
+                metrics.STORE_ERRORS.labels("housekeeping").inc()
+                self._problem = str(error)
+            await asyncio.sleep(_HOUSEKEEPING_S)

@@ -1,0 +1,59 @@
+"""What call-tracker is told, beside what every service is told."""
+
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from offhook.settings import ServiceSettings
+
+_DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
+
+
+class TrackerSettings(ServiceSettings):
+    """Environment variables with the prefix `OFFHOOK_`."""
+
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"api_keys"})
+
+    listen_port: int = Field(8082, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    database_url: SecretStr | None = Field(
+        None,
+        description="sqlite+aiosqlite:///path or postgresql+asyncpg://…; not set: SQLite in the state directory",
+    )
+    migrate_at_start: bool = Field(
+        True,
+        description="bring the schema up to date at the start; else run `python -m call_tracker migrate`",
+    )
+    batch_size: int = Field(1000, ge=1, le=5000, description="events stored in one transaction at most")
+    batch_wait_s: Annotated[float, Field(ge=0.001, le=5)] = Field(
+        0.02, description="how long to wait for more events of a batch"
+    )
+    idempotency_keep_h: int = Field(
+        48, ge=24, le=24 * 30, description="hours for which a repeated request gets the answer of the first"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_driver(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            # From None: the URL may hold a password.
+            raise ValueError("this is not a database URL") from None
+        if url.drivername not in _DRIVERS:
+            raise ValueError(
+                f"the URL must begin with {' or '.join(_DRIVERS)}, found {url.drivername[:40]!r}"
+            )
+        if url.drivername == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
+            raise ValueError("SQLite needs a file: what is acknowledged must survive the process")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+aiosqlite:///{self.state_dir / 'call-tracker.sqlite3'}"

@@ -1,0 +1,109 @@
+"""From the topic into the store: what the consumer of call events does with a batch, and what is told about it."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from call_tracker.store import Advance, Outbox, Store, StoreRefusal, StoreUnavailable, objection
+from offhook.bus.errors import PoisonError
+from offhook.events import Event, EventData
+from offhook.records import CallState
+from offhook.telemetry import metrics
+from offhook.telemetry.tracing import Tracing
+
+log = structlog.get_logger(__name__)
+
+# What the store says of values it will never take, or what a record says that no rule foresaw: not a fault of the moment.
+_LASTING: Final = (StoreRefusal, ValueError, ArithmeticError)
+
+
+class Tracker:
+    """Takes batches of call events. Safe to repeat: known events are skipped."""
+
+    def __init__(self, store: Store, outbox: Outbox, tracing: Tracing) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._tracing = tracing
+
+    async def take(self, events: Sequence[Event[EventData]]) -> None:
+        """Store a batch. Raises `PoisonError` for an event that can never be stored, `StoreUnavailable` to get it again."""
+        for event in events:
+            reason = objection(event)
+            if reason is not None:
+                raise PoisonError(event, reason)
+        try:
+            advance = await self._store.apply(events)
+        except _LASTING as error:
+            log.warning(
+                "a batch cannot be stored; trying its events one by one",
+                events=len(events),
+                error=repr(error),
+            )
+            await self._one_by_one(events)
+            return
+        except StoreUnavailable:
+            metrics.STORE_ERRORS.labels("apply").inc()
+            raise
+        self._tell(events, advance)
+
+    async def _one_by_one(self, events: Sequence[Event[EventData]]) -> None:
+        for event in events:
+            try:
+                advance = await self._store.apply([event])
+            except _LASTING as error:
+                raise PoisonError(event, f"it cannot be stored: {type(error).__name__}") from error
+            self._tell([event], advance)
+
+    def _tell(self, events: Sequence[Event[EventData]], advance: Advance) -> None:
+        if advance.changed:
+            self._outbox.wake()
+        counts = Counter(
+            applied=advance.applied,
+            recorded=advance.new - advance.applied,
+            duplicate=len(events) - advance.new,
+        )
+        for outcome, count in counts.items():
+            metrics.CALL_EVENTS.labels(outcome).inc(count)
+        now = time.time()
+        for event in events:
+            metrics.CALL_EVENT_AGE_SECONDS.observe(max(now - event.time.timestamp(), 0.0))
+        for record in advance.ended:
+            self._tell_end(record)
+
+    def _tell_end(self, record: CallState) -> None:
+        status, provider, direction = (
+            record.status.value,
+            record.provider or "unknown",
+            record.direction or "unknown",
+        )
+        metrics.CALLS_ENDED.labels(provider, direction, status).inc()
+        log.info(
+            "call ended",
+            workflow_run_id=record.workflow_run_id,
+            user_id=record.user_id,
+            status=status,
+            end_reason=record.end_reason,
+            ended_by=record.ended_by.value if record.ended_by else None,
+            talk_ms=record.talk_ms,
+        )
+        if record.ended_at is not None:
+            ended_ns = _nanoseconds(record.ended_at)
+            self._tracing.emit_call_span(
+                record.workflow_run_id,
+                began_ns=_nanoseconds(record.requested_at) if record.requested_at else ended_ns,
+                ended_ns=ended_ns,
+                attributes={
+                    "offhook.provider": provider,
+                    "offhook.direction": direction,
+                    "offhook.status": status,
+                    "offhook.end_reason": record.end_reason or "",
+                },
+            )
+
+
+def _nanoseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1_000_000) * 1000
