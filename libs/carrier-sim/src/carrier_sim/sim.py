@@ -14,7 +14,9 @@ from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
 from carrier_sim.tls import Authority
 from carrier_sim.twilio.carrier import TwilioCarrier
+from carrier_sim.twilio.rest import TwilioRest
 from carrier_sim.vonage.carrier import VonageCarrier
+from carrier_sim.vonage.rest import VonageRest
 from carrier_sim.web import WebClient
 
 
@@ -98,4 +100,7 @@ class CarrierSim:
             self._temporary.cleanup()
 
     def _app(self) -> web.Application:
-        return web.Application(client_max_size=1024 * 1024)
+        app = web.Application(client_max_size=1024 * 1024)
+        app.add_routes(TwilioRest(self.twilio).routes())
+        app.add_routes(VonageRest(self.vonage).routes())
+        return app

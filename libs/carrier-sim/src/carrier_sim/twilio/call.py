@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -32,6 +32,8 @@ _STREAM_STATUS = Purpose("stream-status")
 # Twilio's own words when an application fails.
 _APPLICATION_ERROR = "We are sorry. An application error has occurred. Goodbye."
 _MAX_DOCUMENTS = 100
+# Real detection takes about 4 s; tests need not.
+_DETECTION_S = 1.0
 # Which subscribed event tells a status (https://www.twilio.com/docs/voice/api/call-resource#statuscallbackevent).
 _EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
 _SIP_CODES = {"busy": "486", "no-answer": "487", "failed": "404"}
@@ -59,6 +61,22 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Detection:
+    """Answering machine detection. Asynchronous: instructions are asked for at once, the result goes to `callback`."""
+
+    wait_for_end: bool = False
+    asynchronous: bool = False
+    callback: str = ""
+    callback_method: str = "POST"
+
+    def result(self, answered_by: str) -> str:
+        """Twilio's word for a `human` or a `machine`."""
+        if answered_by == "human":
+            return "human"
+        return "machine_end_beep" if self.wait_for_end else "machine_start"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What the call was set up with."""
 
@@ -70,6 +88,7 @@ class Plan:
     status_events: frozenset[str] = frozenset({"completed"})
     ring_timeout_s: float = 60.0
     time_limit_s: float = 4 * 3600.0
+    detection: Detection | None = None
 
 
 class _Over(Exception):
@@ -126,6 +145,10 @@ class TwilioCall(LiveCall):
         """Leave whatever runs and follow these instructions (REST update of a live call)."""
         self._redirected.put_nowait(source)
 
+    def change(self, **settings: Any) -> None:
+        """Change the plan of a live call (`status_callback`, `fallback_url`, …)."""
+        self.plan = replace(self.plan, **settings)
+
     # --- the call's life -----------------------------------------------------------------------------------------------
 
     async def run_inbound(self, caller: Caller) -> CallReport:
@@ -144,19 +167,42 @@ class TwilioCall(LiveCall):
         self.report.reached("queued")
         try:
             if await self._ring(callee, queued_s):
-                if callee.answered_by == "machine":
-                    self.answered_by = "machine_start"
                 self._answer()
+                await self._detect(callee)
                 await self._follow(self.plan.source)
         finally:
             await self._finish()
         return self.report
 
+    async def _detect(self, callee: Callee) -> None:
+        detection = self.plan.detection
+        if detection is None:
+            return
+        if not detection.asynchronous:
+            # The request for instructions waits for the result.
+            await self._ends_within(_DETECTION_S)
+            self.answered_by = detection.result(callee.answered_by)
+            return
+        self._background(self._detect_aside(detection, callee))
+
+    async def _detect_aside(self, detection: Detection, callee: Callee) -> None:
+        await asyncio.sleep(_DETECTION_S)
+        self.answered_by = detection.result(callee.answered_by)
+        if detection.callback:
+            fields = {
+                "CallSid": self.sid,
+                "AccountSid": self.account.sid,
+                "AnsweredBy": self.answered_by,
+                "MachineDetectionDuration": str(round(_DETECTION_S * 1000)),
+            }
+            url, method = detection.callback, detection.callback_method
+            self._courier.post("machine-detection", lambda: self._notify(_STATUS, method, url, fields))
+
     async def _ring(self, callee: Callee, queued_s: float) -> bool:
         """Queue, dial, ring. True: the callee picked up."""
         if await self._ends_within(queued_s + 0.05):
             # Canceled in the queue: nobody is told (https://www.twilio.com/docs/voice/api/call-resource).
-            self.plan = _without_callbacks(self.plan)
+            self.change(status_callback="")
             return False
         self._tell("initiated")
         if await self._ends_within(0.05):
@@ -483,7 +529,3 @@ class TwilioCall(LiveCall):
             await self._deliver_the_rest()
         finally:
             await self._requests.close()
-
-
-def _without_callbacks(plan: Plan) -> Plan:
-    return Plan(plan.source)
