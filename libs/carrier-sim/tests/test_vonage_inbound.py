@@ -8,8 +8,6 @@ import jwt
 import pytest
 import vonage_jwt
 from aiohttp import web
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from customer import Customer, vonage_agent
 
 from carrier_sim import Caller, CarrierSim, HangUp, Press, Say, StayUntilHungUp, WaitForAgent
@@ -17,14 +15,6 @@ from carrier_sim import Caller, CarrierSim, HangUp, Press, Say, StayUntilHungUp,
 APPLICATION = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
 SECRET = "vonage-signature-secret-of-32-bytes-or-more"
 TO, FROM = "+14155550101", "+14155550199"
-
-
-@pytest.fixture(scope="session")
-def private_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 @pytest.fixture
