@@ -55,9 +55,11 @@ def test_a_server_ends_with_its_parent_however_that_ends(
     _until_gone(server)
 
 
-@pytest.mark.real
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
-def test_a_directory_that_postgresql_cannot_enter_is_one_sentence(tmp_path: Path) -> None:
+def test_a_directory_that_postgresql_cannot_enter_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PostgresServer, "install", lambda *_: Path("/nonexistent"))
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(DevError, match=r"may not enter .*postgres: choose a directory"):

@@ -56,7 +56,11 @@ def create_app(
     async def readyz() -> JSONResponse:
         found = readiness.problems()
         metrics.READY.set(0 if found else 1)
-        return JSONResponse({"ready": not found, "problems": list(found)}, 503 if found else 200)
+        answer: dict[str, Any] = {"ready": not found, "problems": list(found)}
+        degradations = readiness.degradations()
+        if degradations:
+            answer["degraded"] = list(degradations)
+        return JSONResponse(answer, 503 if found else 200)
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:

@@ -42,3 +42,10 @@ class Readiness:
         for check in self._checks:
             found.extend(check())
         return tuple(found)
+
+    def degradations(self) -> tuple[str, ...]:
+        """What is wrong although the process is ready: it works, but not as well as it should."""
+        if self._bus is None:
+            return ()
+        health = self._bus.health()
+        return tuple(health.problems) if health.ready else ()

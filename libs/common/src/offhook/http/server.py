@@ -197,7 +197,7 @@ async def _watch_lag() -> None:
 
 
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+    while not server.started and not serving.done():
         await asyncio.sleep(0.01)
 
 

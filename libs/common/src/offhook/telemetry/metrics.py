@@ -20,12 +20,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, of use to nobody here
 
 Service = Literal["webhook-gateway", "media-bridge", "call-tracker", "number-sync"]
 SERVICES: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge", "call-tracker", "number-sync")

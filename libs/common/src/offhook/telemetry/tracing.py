@@ -143,7 +143,7 @@ def emit_call_span(
 
 
 def configure(service: str, *, processors: Sequence[SpanProcessor] = ()) -> Tracing:
-    """Set up tracing for the process, if `OTEL_EXPORTER_OTLP_ENDPOINT` is set or, for tests, by `processors`."""
+    """Set up tracing for the process if `OTEL_EXPORTER_OTLP_ENDPOINT` is set, or for tests by `processors`."""
     global _configured
     processor: SpanProcessor
     if processors:

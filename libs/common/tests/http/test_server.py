@@ -1,0 +1,240 @@
+"""A process ends in order: it stops being ready, finishes what it has, and exits with 0."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from offhook.http import ListenError, create_app, serve
+from offhook.settings import ServiceSettings
+
+_SERVICE = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from fastapi import WebSocket
+from offhook.http import create_app, run
+from offhook.settings import ServiceSettings
+from offhook.telemetry import logging
+
+class Settings(ServiceSettings):
+    SECRETS = frozenset()
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    print("lifespan ended", flush=True)
+
+app = create_app("media-bridge", lifespan=lifespan)
+calls = set()
+
+@app.websocket("/call")
+async def call(socket: WebSocket):
+    await socket.accept()
+    calls.add(socket)
+    try:
+        while (text := await socket.receive_text()) != "bye":
+            await socket.send_text(text)
+    finally:
+        calls.discard(socket)
+    await socket.close()
+
+@app.get("/slow")
+async def slow():
+    await asyncio.sleep(1)
+    return "done"
+
+async def drain():
+    print("draining", flush=True)
+    while calls:
+        await asyncio.sleep(0.02)
+    print("drained", flush=True)
+
+settings = Settings()
+logging.configure("media-bridge", settings)
+run(app, settings, drain=drain)
+"""
+
+
+class Service:
+    def __init__(self, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVICE],
+            env={**os.environ, "OFFHOOK_LISTEN_PORT": str(self.port), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def tell(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def until_not_ready(self) -> httpx.Response:
+        deadline = time.monotonic() + 10
+        while (answer := self.http.get("/readyz")).status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return answer
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def service(**environment: str) -> Iterator[Service]:
+    running = Service(**environment)
+    try:
+        yield running
+    finally:
+        running.http.close()
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_lets_live_calls_finish_and_exits_with_0(number: signal.Signals) -> None:
+    with service() as running, connect(f"ws://127.0.0.1:{running.port}/call") as call:
+        call.send("hello")
+        assert call.recv() == "hello"
+        running.tell(number)
+        assert running.until_not_ready().json()["problems"] == ["draining: the process is about to end"]
+        call.send("still there?")
+        assert call.recv() == "still there?"
+        assert running.http.get("/healthz").status_code == 200
+        call.send("bye")
+        code, out, err = running.ended()
+    assert code == 0, err
+    assert out.splitlines() == ["draining", "drained", "lifespan ended"]
+
+
+def test_at_the_deadline_it_ends_although_a_call_goes_on() -> None:
+    with (
+        service(OFFHOOK_DRAIN_TIMEOUT_S="0.3") as running,
+        connect(f"ws://127.0.0.1:{running.port}/call") as call,
+    ):
+        call.send("hello")
+        call.recv()
+        running.tell(signal.SIGTERM)
+        code, out, err = running.ended()
+    assert code == 0, err
+    assert out.splitlines() == ["draining", "lifespan ended"]
+    assert "ending before everything was finished" in err
+
+
+def test_a_second_signal_cuts_the_drain_short() -> None:
+    with (
+        service(OFFHOOK_DRAIN_TIMEOUT_S="3600") as running,
+        connect(f"ws://127.0.0.1:{running.port}/call") as call,
+    ):
+        call.send("hello")
+        call.recv()
+        running.tell(signal.SIGTERM)
+        running.until_not_ready()
+        running.tell(signal.SIGTERM)
+        code, out, err = running.ended()
+    assert code == 0, err
+    assert "drained" not in out
+
+
+def test_it_goes_on_while_load_balancers_take_notice() -> None:
+    with service(OFFHOOK_DRAIN_DELAY_S="1") as running:
+        running.tell(signal.SIGTERM)
+        assert running.until_not_ready().status_code == 503
+        fresh = httpx.get(f"http://127.0.0.1:{running.port}/healthz", trust_env=False)
+        assert fresh.status_code == 200
+        code, _, err = running.ended()
+    assert code == 0, err
+
+
+def test_a_request_in_flight_is_answered() -> None:
+    with service() as running, socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.3)
+        running.tell(signal.SIGTERM)
+        with client.makefile("rb") as answer:
+            assert b'"done"' in answer.read()
+        code, _, err = running.ended()
+    assert code == 0, err
+
+
+def test_an_address_in_use_is_one_sentence_and_exit_2() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", _SERVICE],
+            env={**os.environ, "OFFHOOK_LISTEN_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"Cannot listen on 127\.0\.0\.1:{port} \(Address already in use\): .*\n", done.stderr
+    ), done.stderr
+
+
+def test_a_head_without_end_is_refused() -> None:
+    with service() as running, socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Endless: ")
+        answer = b""
+        try:
+            for _ in range(200):
+                client.sendall(b"x" * 4096)
+                time.sleep(0.001)
+        except OSError:
+            pass  # it hung up, as it should
+        try:
+            answer = client.recv(4096)
+        except ConnectionError:
+            answer = b"HTTP/1.1 400 (reset before it could be read)"
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+async def test_it_can_be_stopped_without_a_signal() -> None:
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    settings = ServiceSettings.model_construct(
+        listen_host="127.0.0.1", listen_port=0, drain_delay_s=0.0, drain_timeout_s=1.0
+    )
+    serving = asyncio.create_task(
+        serve(create_app("call-tracker"), settings, stop=stop, on_listening=port.set_result)
+    )
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{await port}/readyz")
+    assert answer.status_code == 200
+    stop.set()
+    await serving
+
+
+async def test_a_name_that_is_no_address_is_a_listen_error() -> None:
+    settings = ServiceSettings.model_construct(listen_host="203.0.113.1", listen_port=0)
+    with pytest.raises(ListenError, match=r"Cannot listen on 203\.0\.113\.1:0"):
+        await serve(create_app("call-tracker"), settings)
