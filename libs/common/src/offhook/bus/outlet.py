@@ -122,18 +122,19 @@ class Outlet:
 
     async def stop(self) -> None:
         """Take no more events; return when those on their way are durable. What is in the spool stays there."""
+        if not self._running:
+            return
         self._running = False
         if self._flight:
             await asyncio.wait([emission.settled for emission in self._flight])
         while self._to_spool or self._writing:
             self._written.clear()
             await self._written.wait()
-        tasks = [*self._tasks, *([self._pump] if self._pump else [])]
+        assert self._pump is not None
+        tasks = [*self._tasks, self._pump]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self._tasks, self._pump = [], None
+        await asyncio.wait(tasks)
         await self._on_disk(self._spool.close)
         self._disk.shutdown()
 

@@ -17,6 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -52,7 +53,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._segment_bytes = min(segment_bytes, max(1, max_bytes // 8))
         self._segments: deque[_Segment] = deque()
-        self._writer: BinaryIO | None = None
+        self._writer: FileIO | None = None
         self._read_at = len(_MAGIC)
         self._read_records = 0  # of the oldest segment
         self._next_number = 1
@@ -95,8 +96,7 @@ class Spool:
         assert self._writer is not None
         segment = self._segments[-1]
         try:
-            self._writer.write(block)
-            self._writer.flush()
+            _write_all(self._writer, block)
             os.fsync(self._writer.fileno())
         except OSError:
             # Whether and what the disk holds of it is unknown: cut it off, and never append behind it.
@@ -197,7 +197,7 @@ class Spool:
         path = self._directory / f"{self._next_number:010d}{_SUFFIX}"
         writer = path.open("xb", buffering=0)
         try:
-            writer.write(_MAGIC)
+            _write_all(writer, _MAGIC)
             directory = os.open(self._directory, os.O_RDONLY)
             try:
                 os.fsync(directory)
@@ -227,6 +227,13 @@ class Spool:
         assert self._writer is not None
         self._writer.close()
         self._writer = None
+
+
+def _write_all(file: FileIO, block: bytes) -> None:
+    """A raw write may take only a part, for instance when the disk fills up in the middle."""
+    rest = memoryview(block)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _scan(path: Path, start: int, end: int) -> Iterator[tuple[bytes, int]]:
