@@ -74,12 +74,21 @@ async def test_the_first_call_that_comes_for_a_run_owns_it(state):
     assert not (await state.marks("r1", other, bind=False)).foreign
 
 
+async def test_who_speaks_with_whom_is_left_for_the_bridge_once(state, redis):
+    party = {"direction": "inbound", "from": "+15550002222", "to": "+15550001111"}
+    await state.marks("r1", CALL, bind=True, party=party)
+    assert await redis.hgetall("offhook:call:r1") == party
+    await state.marks("r1", ("twilio", "AC2", "CA9"), bind=True, party={**party, "from": "somebody else"})
+    await state.marks("r1", CALL, bind=True)
+    assert await redis.hgetall("offhook:call:r1") == party
+
+
 async def test_everything_remembered_is_forgotten_some_time(state, redis):
     await state.use_token("vonage", "j1", "d1")
-    await state.marks("r1", CALL, bind=True)
+    await state.marks("r1", CALL, bind=True, party={"direction": "inbound", "from": "a", "to": "b"})
     await state.mark_over(CALL)
     keys = await redis.keys("offhook:*")
-    assert len(keys) == 4
+    assert len(keys) == 5
     for key in keys:
         assert 0 < await redis.ttl(key) <= 24 * 3600
 
@@ -155,6 +164,17 @@ async def test_a_call_that_was_ended_on_purpose_is_hung_up_on(rig, marks):
     assert rig.said(await rig.twilio(rig.fallback)) == ""
     (first, _) = rig.events("call.instructions-served.v1")
     assert (first.data.kind, first.data.reason) == ("hangup", "ended")
+
+
+async def test_the_bridge_is_told_who_calls_whom(rig, marks):
+    await rig.twilio()
+    assert await marks.hgetall(f"offhook:call:{rig.twilio_run}") == {
+        b"direction": b"inbound",
+        b"from": rig.caller.encode(),
+        b"to": rig.number.encode(),
+    }
+    await rig.vonage(rig.webhook("run-7"))
+    assert (await marks.hgetall("offhook:call:run-7"))[b"direction"] == b"outbound"
 
 
 async def test_a_call_without_an_agent_hears_the_workflows_fallback_words(rig, marks):
@@ -234,5 +254,6 @@ async def test_calls_go_on_when_redis_dies(rig, redis_server):
     connected = rig.vonage_connect(await rig.vonage())
     assert connected.token
     assert (await rig.vonage(rig.status("r"), {"uuid": rig.uuid, "status": "completed"})).status_code == 204
-    assert (await rig.http.get(rig.url("/readyz"))).status_code == 200
-    assert any("Redis" in problem for problem in rig.bus.health().problems)
+    ready = await rig.http.get(rig.url("/readyz"))
+    assert ready.status_code == 200
+    assert any("Redis" in problem for problem in ready.json()["degraded"])

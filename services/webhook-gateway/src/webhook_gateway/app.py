@@ -84,8 +84,9 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
     )
     # A slash at the end is another URL, and signed as such: no redirect may hide it.
     app.router.redirect_slashes = False
-    app.router.routes.extend(
-        webhook_routes(gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
+    # In front of all others: routes are looked at one after the other.
+    app.router.routes[:0] = webhook_routes(
+        gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s
     )
     app.state.gateway = gateway
     return app

@@ -6,7 +6,7 @@ told is durable (in Kafka or in the spool): a provider that got our answer never
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -15,7 +15,7 @@ import structlog
 
 from offhook.bus import OutletError
 from offhook.bus.outlet import Outlet
-from offhook.events import TERMINAL_STATUSES, Event, EventData, WebhookAudited
+from offhook.events import TERMINAL_STATUSES, CallDirection, Event, EventData, WebhookAudited
 from offhook.identities import (
     DERIVED_RUN,
     derived_id,
@@ -77,7 +77,7 @@ NO_RUN: Final = "no-run"
 _FORBIDDEN: Final = HttpAnswer(403)
 _BAD_REQUEST: Final = HttpAnswer(400)
 _UNAVAILABLE: Final = HttpAnswer(503)
-_MAX_AUDITED_TEXT: Final = 200
+_MAX_TEXT: Final = 200
 
 Kind = Literal["call", "status", "fallback"]
 
@@ -121,11 +121,13 @@ class _Arrival:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """The call that gets instructions. `attempt` is the number of the connect that is asked for."""
+    """The call that gets instructions. `attempt` is the number of the connect that is asked for; `party` says
+    who calls whom, where the request does."""
 
     workflow_run_id: str
     provider_call_id: str
     attempt: int
+    party: Mapping[str, str] | None = None
 
 
 class Gateway:
@@ -193,13 +195,11 @@ class Gateway:
         self._audit.note(
             WebhookAudited(
                 provider=outcome.provider,
-                account=outcome.account[:_MAX_AUDITED_TEXT] if outcome.account else None,
+                account=outcome.account[:_MAX_TEXT] if outcome.account else None,
                 workflow_run_id=outcome.workflow_run_id,
-                provider_call_id=outcome.provider_call_id[:_MAX_AUDITED_TEXT]
-                if outcome.provider_call_id
-                else None,
+                provider_call_id=outcome.provider_call_id[:_MAX_TEXT] if outcome.provider_call_id else None,
                 method=method[:16],
-                path=path[:_MAX_AUDITED_TEXT],
+                path=path[:_MAX_TEXT],
                 kind=kind,
                 verified=outcome.verified,
                 reason=outcome.reason,
@@ -294,11 +294,11 @@ class Gateway:
             route = route_run(
                 arrival.proven.configurations, known.workflow_id, known.user_id, self._records.workflow
             )
-            if asked.direction == "inbound" and not is_derived_run(
-                known.workflow_run_id, route.configuration, asked.provider_call_id
-            ):
+            derived = is_derived_run(known.workflow_run_id, route.configuration, asked.provider_call_id)
+            if asked.direction == "inbound" and not derived:
                 route = replace(route, trouble=Reason.FOREIGN_CALL)
-            call = _Call(known.workflow_run_id, asked.provider_call_id, known.attempt)
+            party = _party(asked, "inbound" if derived else "outbound")
+            call = _Call(known.workflow_run_id, asked.provider_call_id, known.attempt, party)
             await self._serve(arrival, route, call, [], outcome)
             return
         if asked.direction == "outbound":
@@ -313,7 +313,8 @@ class Gateway:
         run = inbound_run_id(configuration.provider, configuration.account, asked.provider_call_id)
         outcome.workflow_run_id = run
         told = facts.received(route, asked, run, self._time())
-        await self._serve(arrival, route, _Call(run, asked.provider_call_id, 1), told, outcome)
+        call = _Call(run, asked.provider_call_id, 1, _party(asked, "inbound"))
+        await self._serve(arrival, route, call, told, outcome)
 
     def _continuation(self, target: Target, arrival: _Arrival, asked: CallRequest) -> Continuation | None:
         """The run a request is about, where its path, or the URL a fallback is for, says it."""
@@ -332,7 +333,7 @@ class Gateway:
         if route.trouble is None:
             name = (configuration.provider, configuration.account, call.provider_call_id)
             own = is_derived_run(run, configuration, call.provider_call_id)
-            marks = await self._state.marks(run, name, bind=not own)
+            marks = await self._state.marks(run, name, bind=not own, party=call.party)
         decision = decide(route, marks, call.attempt, self._limits)
         origins = self._records.origins()
         if isinstance(decision, Connect) and not origins:
@@ -401,3 +402,11 @@ class Gateway:
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _party(asked: CallRequest, direction: CallDirection) -> Mapping[str, str]:
+    return {
+        "direction": direction,
+        "from": asked.from_number[:_MAX_TEXT],
+        "to": asked.to_number[:_MAX_TEXT],
+    }

@@ -10,6 +10,7 @@ one when it ends.
 | `offhook:fallback:{run}` | bridge | no agent could be reached: the caller gets the fallback words |
 | `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
 | `offhook:call-of:{run}` | gateway | the only call that may act for the run |
+| `offhook:call:{run}` | gateway | hash: `direction`, `from`, `to`, for the bridge to tell the agent |
 | `offhook:connects:{run}` | gateway | connects in the running window |
 | `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request
 |
@@ -18,7 +19,7 @@ one when it ends.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -117,7 +118,14 @@ class SharedState:
             return Use.RETRY
         return Use.REPLAY
 
-    async def marks(self, workflow_run_id: str, call: tuple[str, str, str], *, bind: bool) -> CallMarks:
+    async def marks(
+        self,
+        workflow_run_id: str,
+        call: tuple[str, str, str],
+        *,
+        bind: bool,
+        party: Mapping[str, str] | None = None,
+    ) -> CallMarks:
         """The marks of a run that is about to get instructions; counts this connect.
 
         `call` is (provider, account, provider call id). With `bind` the first call that comes for a run owns
@@ -138,6 +146,11 @@ class SharedState:
                 if bind:
                     owner = f"offhook:call-of:{workflow_run_id}"
                     pipe.set(owner, call_name, nx=True, get=True, ex=_CALL_MEMORY_S)
+                if party:
+                    known = f"offhook:call:{workflow_run_id}"
+                    for name, value in party.items():
+                        pipe.hsetnx(known, name, value)
+                    pipe.expire(known, _CALL_MEMORY_S)
                 return list(await pipe.execute())
 
         answer = await self._ask("marks", ask)
