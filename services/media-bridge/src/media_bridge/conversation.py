@@ -41,6 +41,16 @@ class Limits:
     caller_memory_ms: int = 4_000
 
 
+class LoopLag:
+    """How late the event loop runs, in milliseconds, as last measured. One object for all calls of a process:
+    whatever they send leaves late by as much."""
+
+    __slots__ = ("ms",)
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+
+
 class Owner(Protocol):
     """Who runs the call. None of these may wait."""
 
@@ -64,7 +74,9 @@ class Owner(Protocol):
 class Conversation:
     """The audio of one media session, from the carrier's start message on."""
 
-    def __init__(self, server: MediaServer, write: Write, owner: Owner, now: float, limits: Limits) -> None:
+    def __init__(
+        self, server: MediaServer, write: Write, owner: Owner, now: float, limits: Limits, lag: LoopLag
+    ) -> None:
         self._server = server
         self._write = write
         self._owner = owner
@@ -88,7 +100,7 @@ class Conversation:
         self._comforting = False
         self.last_audio_at = now
         self.quality = QualityMeter()
-        self.lag_ms = 0.0  # how late the event loop is; whoever measures it sets it
+        self._lag = lag
 
     # --- for the owner
     # --------------------------------------------------------------------------------------------
@@ -118,6 +130,10 @@ class Conversation:
     def heard_ms(self, now: float) -> int:
         """How much the caller has heard of what is being said."""
         return self._playback.heard_ms(now)
+
+    def held_ms(self) -> float:
+        """How long a frame that comes now is held: by the resampler, and because the event loop is late."""
+        return self._to_agent.delay_ms + self._lag.ms
 
     def attach(self, link: AgentLink, write: Write, now: float, resume: pcm.Resume | None) -> None:
         """An agent takes the call. With `resume` it gets the last seconds again (`replayed_ms` is filled in
@@ -234,7 +250,7 @@ class Conversation:
         if active:
             quality.caller_active += frames
         quality.turns.caller(active, now)
-        quality.uplink.add(transcoder.delay_ms + self.lag_ms)
+        quality.uplink.add(transcoder.delay_ms + self._lag.ms)
 
     def _catch_up(self, link: AgentLink, remembered: bytes) -> None:
         step = self._frame_bytes * _CATCH_UP_FRAMES
@@ -297,7 +313,7 @@ class Conversation:
             return
         quality = self.quality
         quality.agent_frames += 1
-        quality.downlink.add(self._to_carrier.delay_ms + self.lag_ms)
+        quality.downlink.add(self._to_carrier.delay_ms + self._lag.ms)
         active = is_active(frame.payload, self._encoding) if frame.active is None else frame.active
         if active:
             quality.agent_active += 1

@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from offhook.audio import FRAME_MS
 
 FRAME_S: Final = FRAME_MS / 1000
@@ -35,8 +37,7 @@ MAX_MARKS: Final = 1000
 """Marks that may wait, here and at the carrier."""
 
 
-@dataclass(frozen=True, slots=True)
-class AudioFrame:
+class AudioFrame(msgspec.Struct, frozen=True, gc=False):
     """20 ms for the carrier, now. `active`: whether it is louder than silence, where that is known
     already.
     """
@@ -45,8 +46,7 @@ class AudioFrame:
     active: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class CarrierMark:
+class CarrierMark(msgspec.Struct, frozen=True, gc=False):
     """A mark for the carrier, now. `name` is ours, not the agent's."""
 
     name: str
@@ -135,6 +135,9 @@ class Playback:
         rest = audio[end:]
         self._tail = rest if len(rest) < size else b""
         self._tail_at = now
+        if not self._tail and self._tail_marks:
+            queue.extend(self._tail_marks)  # their frame did not fit any more
+            self._tail_marks.clear()
         return 0 if len(rest) < size else len(rest) * FRAME_MS // size
 
     def mark(self, name: str) -> bool:

@@ -1,0 +1,73 @@
+"""The service, put together: the bridge on one port, health and metrics on another."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from media_bridge.bridge import Bridge
+from media_bridge.facts import Teller
+from media_bridge.records import Records
+from media_bridge.settings import BridgeSettings
+from media_bridge.shared_state import SharedState
+from offhook.audio import warm_up
+from offhook.bus import Bus, Outlet
+from offhook.http import create_app
+from offhook.security.keyring import Keyring
+from offhook.security.tokens import MediaTokens
+
+SERVICE: Final = "media-bridge"
+
+
+def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
+    """The application for health and metrics; its lifespan starts and stops everything, the bridge
+    (`app.state.bridge`) and `bus` included. Serve it at `admin_settings` and drain with
+    `app.state.bridge.drain`."""
+    records = Records(bus, Keyring.parse(settings.keyring.get_secret_value()), settings.extra_origins)
+    state = SharedState(settings.redis_url, settings.bridge_id, timeout_s=settings.redis_timeout_s)
+    outlet = Outlet(bus, settings.state_dir / "spool")
+
+    def refusing() -> bool:
+        return bool(app.state.readiness.draining)
+
+    bridge = Bridge(
+        settings, records, state, Teller(outlet), MediaTokens.parse(settings.token_key), refusing=refusing
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        warm_up()
+        await state.check()
+        try:
+            await bus.start()
+            await outlet.start()
+            await bridge.start()
+            yield
+        finally:
+            await bridge.stop()
+            await outlet.stop()
+            await bus.stop()
+            await state.stop()
+
+    def without_public_url() -> Iterable[str]:
+        if not records.origins():
+            yield "no public URL is known: number-sync has not published one"
+
+    def without_redis() -> Iterable[str]:
+        if state.problem is not None:
+            yield state.problem
+
+    bus.add_check(without_redis)
+    app = create_app(
+        SERVICE, bus, checks=[without_public_url], lifespan=lifespan, docs_url=None, openapi_url=None
+    )
+    app.state.bridge = bridge
+    return app
+
+
+def admin_settings(settings: BridgeSettings) -> BridgeSettings:
+    """The settings as `offhook.http.serve` reads them: health and metrics listen at the admin address."""
+    return settings.model_copy(
+        update={"listen_host": settings.admin_host, "listen_port": settings.admin_port}
+    )

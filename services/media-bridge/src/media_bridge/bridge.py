@@ -1,0 +1,234 @@
+"""All calls of one process: accepting sockets, pacing, watching, renewing, ending.
+
+One timer paces every call that has something to send later, one looks after all of them every second. Calls
+with nothing waiting cost neither anything.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+import picows
+import structlog
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from media_bridge.admission import Refusal, admit
+from media_bridge.call import MAX_CARRIER_MESSAGE, SHUTDOWN, SUPERSEDED, Call
+from media_bridge.conversation import Conversation, Limits, LoopLag
+from media_bridge.facts import Teller
+from media_bridge.records import Records
+from media_bridge.settings import BridgeSettings
+from media_bridge.shared_state import SharedState
+from offhook.http import ListenError
+from offhook.security.tokens import MediaTokens
+from offhook.telemetry import metrics
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_TICK_S: Final = 0.01
+_WATCH_S: Final = 1.0
+_RENEW_EVERY: Final = 5  # watches
+_LAST_WORDS_S: Final = 5.0
+_GOODBYES_S: Final = 2.0
+_BACKLOG: Final = 1024
+
+
+class Bridge:
+    """The media side of the process. You must call `start`, and `stop` before the outlet and Redis go away.
+
+    `refusing` says whether new sockets are turned away (the process is about to end).
+    """
+
+    def __init__(
+        self,
+        settings: BridgeSettings,
+        records: Records,
+        state: SharedState,
+        teller: Teller,
+        tokens: MediaTokens,
+        *,
+        refusing: Callable[[], bool],
+    ) -> None:
+        self.settings = settings
+        self.records = records
+        self.state = state
+        self.teller = teller
+        self.tokens = tokens
+        self.lag = LoopLag()
+        self.limits = Limits(
+            lead_s=settings.lead_ms / 1000,
+            max_agent_audio_ms=settings.max_agent_audio_s * 1000,
+            caller_memory_ms=round(settings.caller_memory_s * 1000),
+        )
+        self.port = 0
+        self._refusing = refusing
+        self._calls: set[Call] = set()
+        self._paced: dict[Conversation, None] = {}
+        self._tick_due = 0.0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._listener: asyncio.Server | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    # --- life
+    # -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Accept sockets. Raises `ListenError`."""
+        settings = self.settings
+        try:
+            self._listener = await picows.ws_create_server(
+                self._upgrade,
+                settings.listen_host,
+                settings.listen_port,
+                websocket_handshake_timeout=settings.start_timeout_s,
+                max_frame_size=MAX_CARRIER_MESSAGE,
+                read_buffer_init_size=4096,
+                backlog=_BACKLOG,
+            )
+        except OSError as error:
+            raise ListenError(
+                f"Cannot listen on {settings.listen_host}:{settings.listen_port} ({error.strerror or error}): "
+                "end what uses it, or set OFFHOOK_LISTEN_PORT."
+            ) from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self._watcher = asyncio.create_task(self._watch(), name="watch calls")
+        _log.info("accepting-calls", host=settings.listen_host, port=self.port)
+
+    async def drain(self) -> None:
+        """Wait until no call is left. New ones must be refused meanwhile."""
+        await self._empty.wait()
+
+    async def stop(self) -> None:
+        """End what is left, so that carriers ask for new instructions and another bridge goes on; then tell
+        it all.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        calls = list(self._calls)
+        for call in calls:
+            call.end(SHUTDOWN)
+            if call.task is None:
+                call.close(1001)
+        tasks = [call.task for call in calls if call.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
+        goodbyes = [asyncio.create_task(call.gone.wait()) for call in calls]
+        if goodbyes:
+            await asyncio.wait(goodbyes, timeout=_GOODBYES_S)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._ticking is not None:
+            self._ticking.cancel()
+        await self.teller.settled()
+
+    @property
+    def call_count(self) -> int:
+        return len(self._calls)
+
+    # --- for calls
+    # ------------------------------------------------------------------------------------------------
+
+    def opened(self, call: Call) -> None:
+        self._calls.add(call)
+        self._empty.clear()
+        self._tick_on()
+
+    def closed(self, call: Call) -> None:
+        self._calls.discard(call)
+        if not self._calls:
+            self._empty.set()
+
+    def pace(self, conversation: Conversation) -> None:
+        """Something of this conversation waits for its time."""
+        self._paced[conversation] = None
+
+    # --- the upgrade
+    # ----------------------------------------------------------------------------------------------
+
+    def _upgrade(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        """Decide about a request before it is answered. Never echoes a subprotocol: Twilio offers none, and
+        drops a connection that names one it did not offer; no compression, it costs more than the audio."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        decision = self._decide(request.path, headers)
+        if isinstance(decision, Refusal):
+            metrics.MEDIA_REFUSED.labels(decision.provider, decision.reason).inc()
+            _log.warning(
+                "upgrade-refused", status=decision.status, reason=decision.reason, provider=decision.provider
+            )
+            response = WSUpgradeResponse.create_error_response(decision.status, b"refused\n")
+            return WSUpgradeResponseWithListener(response, None)
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), decision)
+
+    def _decide(self, target: bytes, headers: dict[str, str]) -> Call | Refusal:
+        if self._refusing():
+            return Refusal(503, "draining")
+        if len(self._calls) >= self.settings.max_sessions:
+            return Refusal(503, "capacity")
+        admission = admit(target, headers, self.records, time.time())
+        return admission if isinstance(admission, Refusal) else Call(self, admission)
+
+    # --- timers
+    # ---------------------------------------------------------------------------------------------------
+
+    def _tick_on(self) -> None:
+        if self._ticking is None:
+            loop = asyncio.get_running_loop()
+            self._tick_due = loop.time() + _TICK_S
+            self._ticking = loop.call_at(self._tick_due, self._tick)
+
+    def _tick(self) -> None:
+        """Every 10 ms while there are calls: let everything go whose time has come, and measure how late we
+        are.
+        """
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._tick_due
+        self.lag.ms = max(0.0, late * 1000)
+        now = time.monotonic()
+        for conversation in list(self._paced):
+            if not conversation.pump(now):
+                self._paced.pop(conversation, None)
+        if not self._calls:
+            self._ticking = None
+            self._paced.clear()
+            return
+        # A tick that was missed is not made up for: the next one sends what it would have sent.
+        self._tick_due += _TICK_S if late < _TICK_S else late
+        self._ticking = loop.call_at(self._tick_due, self._tick)
+
+    async def _watch(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            rounds += 1
+            now = time.monotonic()
+            for call in list(self._calls):
+                call.watch(
+                    now,
+                    start_timeout_s=self.settings.start_timeout_s,
+                    silence_timeout_s=self.settings.silence_timeout_s,
+                )
+            if rounds % _RENEW_EVERY == 0:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        """Keep the sessions, and end those that a later session has taken over."""
+        now = time.monotonic()
+        leases = []
+        for call in self._calls:
+            call.account()
+            lease = call.lease(now)
+            if lease is not None:
+                leases.append((call, lease))
+        if not leases:
+            await self.state.check()
+            return
+        held = await self.state.renew([lease for _, lease in leases])
+        for (call, _), mine in zip(leases, held, strict=True):
+            if not mine:
+                call.end(SUPERSEDED)

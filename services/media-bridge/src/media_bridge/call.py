@@ -1,0 +1,428 @@
+"""One audio socket of a carrier, from the accepted upgrade to the last event: the life of a media session.
+
+    opened ── start, token fits ──▶ claimed ──▶ agents are dialled, one after the other ──▶ ended
+       └── no start in time, or the token does not fit ──▶ refused
+
+Whoever ends a session (carrier, agent, watchdog, a later session, the operator) gives an `Ending`; the first
+one counts.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import structlog
+
+from media_bridge.admission import Admission, Granted, Refusal, verify_start
+from media_bridge.agent_links import CallDescription, link_for, subprotocol_for
+from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
+from media_bridge.conversation import Conversation
+from media_bridge.facts import SessionFacts
+from media_bridge.shared_state import Claim, Prior
+from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
+from offhook.agentlink import pcm
+from offhook.events import Party
+from offhook.identities import inbound_run_id
+from offhook.providers.base import Frame as Message
+from offhook.providers.base import Ignored, MediaError, StreamStarted
+from offhook.telemetry import metrics
+from offhook.telemetry.logging import bind_call
+from offhook.telemetry.tracing import call_traceparent
+
+if TYPE_CHECKING:
+    from media_bridge.bridge import Bridge
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+MAX_CARRIER_MESSAGE: Final = 256 * 1024
+_NORMAL: Final = 1000
+_GOING_AWAY: Final = 1001
+_POLICY: Final = 1008
+_MAX_LOGGED_FAULTS: Final = 20
+_LONGEST_PAUSE_S: Final = 4.0
+# An agent that keeps a call for so long works: what was tried in vain before is forgiven.
+_PROVEN_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session is over. `reason` stands in `MediaStopped`, `told_agent` in the agent's `stop`."""
+
+    reason: str
+    ended_by: Party
+    told_agent: str
+    words: str = ""
+
+
+# The documented reasons of MediaStopped.
+CARRIER_STOP: Final = Ending("carrier-stop", Party.CARRIER, "caller-hangup")
+CARRIER_CLOSED: Final = Ending("carrier-closed", Party.CARRIER, "caller-hangup")
+CARRIER_LOST: Final = Ending("carrier-lost", Party.CARRIER, "carrier-lost")
+CARRIER_SILENT: Final = Ending("carrier-silent", Party.CARRIER, "carrier-lost")
+CARRIER_PROTOCOL: Final = Ending("carrier-protocol", Party.CARRIER, "carrier-lost")
+AGENT_UNREACHABLE: Final = Ending("agent-unreachable", Party.PLATFORM, "shutdown")
+SUPERSEDED: Final = Ending("superseded", Party.PLATFORM, "superseded")
+SHUTDOWN: Final = Ending("shutdown", Party.PLATFORM, "shutdown")
+
+
+def agent_hangup(words: str) -> Ending:
+    return Ending("agent-hangup", Party.AGENT, "agent-hangup", words)
+
+
+class Call(MessageSocket):
+    """A carrier's socket and its session. Implements `conversation.Owner`."""
+
+    def __init__(self, bridge: "Bridge", admission: Admission) -> None:
+        super().__init__(MAX_CARRIER_MESSAGE)
+        self._bridge = bridge
+        self._admission = admission
+        self._server = admission.adapter.media_server()
+        self._opened_at = time.monotonic()
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._conversation: Conversation | None = None
+        self._agent: AgentSocket | None = None
+        self._facts: SessionFacts | None = None
+        self._epoch = 0
+        self._faults = 0
+        self._accounted = (0, 0, 0, 0, 0)
+        self.task: asyncio.Task[None] | None = None
+
+    # --- what the bridge asks
+    # -------------------------------------------------------------------------------------
+
+    @property
+    def workflow_run_id(self) -> str:
+        return self._admission.workflow_run_id
+
+    def lease(self, now: float) -> tuple[str, int, int] | None:
+        """The claim to renew: run, epoch, what the caller has heard of what is being said. None before there
+        is one.
+        """
+        if self._facts is None or self._conversation is None:
+            return None
+        return self.workflow_run_id, self._epoch, self._conversation.heard_ms(now)
+
+    def end(self, ending: Ending) -> None:
+        """The session shall end, for this reason unless there is one already."""
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    def watch(self, now: float, *, start_timeout_s: float, silence_timeout_s: float) -> None:
+        """Find sockets that never start and sockets that died without a word. Call it every second or so."""
+        if self._conversation is None:
+            if now - self._opened_at > start_timeout_s:
+                self._refuse("no-start")
+        elif now - self._conversation.last_audio_at > silence_timeout_s:
+            # Carriers send audio 50 times a second, silence included; a dead TCP connection can look alive
+            # for minutes.
+            self.end(CARRIER_SILENT)
+
+    def account(self) -> None:
+        """Add what happened since the last time to the metrics."""
+        conversation = self._conversation
+        if conversation is None:
+            return
+        provider = self._admission.adapter.name
+        quality = conversation.quality
+        now = (
+            quality.caller_frames, quality.agent_frames, quality.gaps, conversation.underruns, quality.interruptions,
+        )  # fmt: skip
+        up, down, gaps, underruns, interruptions = (a - b for a, b in zip(now, self._accounted, strict=True))
+        self._accounted = now
+        metrics.MEDIA_FRAMES.labels("uplink").inc(up)
+        metrics.MEDIA_FRAMES.labels("downlink").inc(down)
+        for counter, count in (
+            (metrics.MEDIA_GAPS, gaps),
+            (metrics.MEDIA_UNDERRUNS, underruns),
+            (metrics.MEDIA_INTERRUPTIONS, interruptions),
+        ):
+            if count:
+                counter.labels(provider).inc(count)
+        held = conversation.held_ms() / 1000
+        if up:
+            metrics.MEDIA_HELD_SECONDS.labels("uplink").observe(held)
+        if down:
+            metrics.MEDIA_HELD_SECONDS.labels("downlink").observe(held)
+
+    # --- the carrier's socket
+    # -------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        self._bridge.opened(self)
+
+    def message(self, message: Message) -> None:
+        now = time.monotonic()
+        try:
+            event = self._server.receive(message)
+        except MediaError as error:
+            self._fault("carrier", "protocol", str(error))
+            if self._conversation is None:
+                self._refuse("protocol")
+            else:
+                self.end(CARRIER_PROTOCOL)
+            return
+        conversation = self._conversation
+        if conversation is not None:
+            if type(event) is Ignored:
+                metrics.MEDIA_PROTOCOL_FAULTS.labels("provider", "ignored").inc()
+            else:
+                conversation.from_carrier(event, now)
+        elif isinstance(event, StreamStarted) and self.task is None:
+            self._start(event, now)
+
+    def ended(self, code: int) -> None:
+        self.end(CARRIER_LOST if code == ABNORMAL else CARRIER_CLOSED)
+        if self.task is None:
+            self._bridge.closed(self)
+
+    # --- conversation.Owner
+    # ---------------------------------------------------------------------------------------
+
+    def dtmf(self, digit: str, at_ms: int) -> None:
+        if self._facts is not None:
+            self._facts.dtmf(digit, at_ms)
+
+    def stream_stopped(self) -> None:
+        self.end(CARRIER_STOP)
+
+    def agent_hung_up(self, reason: str) -> None:
+        self.end(agent_hangup(reason))
+
+    def answered(self, seconds: float) -> None:
+        metrics.RESPONSE_SECONDS.labels(self._admission.workflow.agent_protocol).observe(seconds)
+
+    def agent_fault(self, code: str, message: str) -> None:
+        self._fault("agent", code, message)
+
+    def has_work(self) -> None:
+        if self._conversation is not None:
+            self._bridge.pace(self._conversation)
+
+    # --- the session
+    # ----------------------------------------------------------------------------------------------
+
+    def _start(self, started: StreamStarted, now: float) -> None:
+        granted = verify_start(self._admission, started, self._bridge.tokens, time.time())
+        if isinstance(granted, Refusal):
+            self._refuse(granted.reason)
+            return
+        # From here on the caller is listened to: whatever is said while Redis and the agent are asked is
+        # remembered.
+        self._conversation = Conversation(
+            self._server, self.write, self, now, self._bridge.limits, self._bridge.lag
+        )
+        self.task = asyncio.create_task(self._live(granted, started), name=f"call {self.workflow_run_id}")
+        self.task.add_done_callback(_log_failure)
+
+    def _refuse(self, reason: str) -> None:
+        provider = self._admission.adapter.name
+        metrics.MEDIA_REFUSED.labels(provider, reason).inc()
+        _log.warning("socket-refused", reason=reason, provider=provider, workflow_run_id=self.workflow_run_id)
+        self.close(_POLICY, "refused")
+        self._bridge.closed(self)
+
+    async def _live(self, granted: Granted, started: StreamStarted) -> None:
+        run = self.workflow_run_id
+        with bind_call(run, self._admission.workflow.user_id):
+            try:
+                prior = await self._bridge.state.introduce(run, granted.token.nonce, granted.token.expires_at)
+                if prior.token_used:
+                    self._refuse("token-used")
+                elif prior.ended:
+                    # The carrier comes back for a call that is over: its next question is answered with the
+                    # end.
+                    self._refuse("run-ended")
+                elif not self._ending.done():
+                    await self._serve(granted, started, prior)
+            finally:
+                self._bridge.closed(self)
+
+    async def _serve(self, granted: Granted, started: StreamStarted, prior: Prior) -> None:
+        bridge, configuration, workflow = self._bridge, granted.configuration, self._admission.workflow
+        claim = await bridge.state.claim(self.workflow_run_id)
+        self._epoch = claim.epoch
+        facts = self._facts = SessionFacts(
+            bridge.teller,
+            bridge.settings.bridge_id,
+            self.workflow_run_id,
+            configuration,
+            started,
+            granted.token.provider_call_id,
+            claim.epoch,
+        )
+        facts.media_started()
+        gauge = metrics.MEDIA_SESSIONS.labels(configuration.provider, workflow.agent_protocol)
+        gauge.inc()
+        _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
+        description = self._describe(granted, prior)
+        agents = asyncio.create_task(
+            self._keep_an_agent(description, claim, facts), name=f"agent of {self.workflow_run_id}"
+        )
+        try:
+            waited_for: set[asyncio.Future[Any]] = {agents, self._ending}
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+            if not self._ending.done():
+                agents.result()  # it ends without an ending only by a fault of ours
+        finally:
+            agents.cancel()
+            await asyncio.wait({agents})
+            gauge.dec()
+            self.end(SHUTDOWN)
+            await self._finish(self._ending.result(), facts)
+
+    def _describe(self, granted: Granted, prior: Prior) -> CallDescription:
+        configuration, token, workflow = granted.configuration, granted.token, self._admission.workflow
+        direction = prior.direction
+        if direction not in ("inbound", "outbound"):
+            # Nobody told: the run of an inbound call is derived from the call, that of an outbound call is
+            # not.
+            derived = inbound_run_id(configuration.provider, configuration.account, token.provider_call_id)
+            direction = "inbound" if derived == self.workflow_run_id else "outbound"
+        return CallDescription(
+            workflow_run_id=self.workflow_run_id,
+            workflow_id=workflow.workflow_id,
+            user_id=workflow.user_id,
+            provider=configuration.provider,
+            account=configuration.account,
+            provider_call_id=token.provider_call_id,
+            direction=cast(Literal["inbound", "outbound"], direction),
+            from_number=prior.from_number,
+            to_number=prior.to_number,
+            metadata={**workflow.metadata, **prior.metadata},
+        )
+
+    async def _keep_an_agent(self, call: CallDescription, claim: Claim, facts: SessionFacts) -> None:
+        """Dial until an agent takes the call, and again when it is lost. Ends with `end`."""
+        conversation, settings = self._conversation, self._bridge.settings
+        assert conversation is not None
+        resume: pcm.Resume | None = None
+        if claim.epoch > 1:
+            resume = pcm.Resume(
+                epoch=claim.epoch, reason="bridge-lost", elapsed_ms=claim.elapsed_ms, heard_ms=claim.heard_ms
+            )
+        in_vain, attempt = 0, 0
+        loop = asyncio.get_running_loop()
+        comfort = loop.call_later(settings.comfort_after_s, lambda: conversation.comfort(time.monotonic()))
+        try:
+            while True:
+                attempt += 1
+                began = time.monotonic()
+                try:
+                    self._agent = agent = await self._dial(conversation, attempt)
+                except AgentUnreachableError as error:
+                    in_vain += 1
+                    metrics.AGENT_CONNECTS.labels(
+                        self._admission.workflow.agent_protocol, error.outcome
+                    ).inc()
+                    _log.warning("agent-unreachable", attempt=attempt, reason=str(error))
+                    facts.agent_lost(attempt, str(error))
+                else:
+                    comfort.cancel()
+                    now = time.monotonic()
+                    self._take(call, agent, conversation, facts, attempt, now - began, resume, claim)
+                    code = await agent.closed
+                    gone = time.monotonic()
+                    heard_ms = conversation.detach(gone)
+                    if code in (_NORMAL, NO_STATUS):
+                        self.end(agent_hangup("the agent closed the connection"))
+                        return
+                    in_vain = 0 if gone - now >= _PROVEN_S else in_vain + 1
+                    _log.warning("agent-lost", attempt=attempt, code=code)
+                    facts.agent_lost(attempt, f"the connection ended with {code}")
+                    resume = pcm.Resume(
+                        epoch=claim.epoch,
+                        reason="agent-lost",
+                        elapsed_ms=claim.elapsed_ms + conversation.elapsed_ms(gone),
+                        heard_ms=heard_ms,
+                    )
+                    comfort = loop.call_later(
+                        settings.comfort_after_s, lambda: conversation.comfort(time.monotonic())
+                    )
+                if in_vain >= settings.agent_attempts:
+                    self.end(AGENT_UNREACHABLE)
+                    return
+                if in_vain:
+                    await asyncio.sleep(min(_LONGEST_PAUSE_S, settings.agent_retry_s * 2 ** (in_vain - 1)))
+        finally:
+            comfort.cancel()
+
+    async def _dial(self, conversation: Conversation, attempt: int) -> AgentSocket:
+        settings = self._bridge.settings
+        # The newest record: an operator may have moved the agent since the call began.
+        workflow = (
+            self._bridge.records.workflow(self._admission.workflow.workflow_id) or self._admission.workflow
+        )
+        headers = self._bridge.records.agent_headers(workflow)
+        if headers is None:
+            raise AgentUnreachableError(
+                "error", "the workflow's sealed headers do not open with this process's keyring"
+            )
+        return await dial(
+            conversation,
+            workflow.agent_url,
+            headers,
+            subprotocol=subprotocol_for(self._admission.workflow),
+            traceparent=call_traceparent(self.workflow_run_id),
+            timeout_s=settings.agent_connect_timeout_s,
+            ping_s=settings.agent_ping_s,
+        )
+
+    def _take(
+        self,
+        call: CallDescription,
+        agent: AgentSocket,
+        conversation: Conversation,
+        facts: SessionFacts,
+        attempt: int,
+        seconds: float,
+        resume: pcm.Resume | None,
+        claim: Claim,
+    ) -> None:
+        workflow = self._admission.workflow
+        link = link_for(workflow, call, f"{claim.epoch}/{attempt}")
+        conversation.attach(link, agent.write, time.monotonic(), resume)
+        metrics.AGENT_CONNECTS.labels(workflow.agent_protocol, "connected").inc()
+        metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds)
+        facts.agent_connected(attempt, workflow.agent_protocol, link.sample_rate, seconds * 1000)
+
+    async def _finish(self, ending: Ending, facts: SessionFacts) -> None:
+        conversation, state, run = self._conversation, self._bridge.state, self.workflow_run_id
+        assert conversation is not None
+        now = time.monotonic()
+        heard_ms = conversation.heard_ms(now)
+        conversation.close(ending.told_agent, now)
+        if self._agent is not None:
+            self._agent.close(_NORMAL)
+        # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.
+        if ending.reason == "agent-hangup":
+            await state.mark_ended(run)
+        elif ending is AGENT_UNREACHABLE:
+            await state.mark_fallback(run)
+        if ending in (CARRIER_SILENT, CARRIER_LOST):
+            self.abort()
+        else:
+            self.close(_GOING_AWAY if ending is SHUTDOWN else _NORMAL)
+        if ending.reason == "agent-hangup":
+            facts.agent_hung_up(ending.words)
+        quality = conversation.quality.report(conversation.underruns)
+        facts.media_stopped(ending.reason, ending.ended_by, conversation.elapsed_ms(now), quality)
+        self.account()
+        provider = self._admission.adapter.name
+        metrics.MEDIA_SESSIONS_ENDED.labels(provider, ending.reason).inc()
+        _log.info("media-stopped", reason=ending.reason, dropped_ms=conversation.dropped_ms)
+        await state.release(run, self._epoch, heard_ms)
+
+    def _fault(self, side: str, kind: str, message: str) -> None:
+        metrics.MEDIA_PROTOCOL_FAULTS.labels("provider" if side == "carrier" else side, kind).inc()
+        self._faults += 1
+        if self._faults > _MAX_LOGGED_FAULTS:
+            return
+        _log.info(
+            "protocol-fault", side=side, kind=kind, fault=message[:300], workflow_run_id=self.workflow_run_id
+        )
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("session-failed", task=task.get_name(), exc_info=error)

@@ -1,0 +1,176 @@
+"""The events a media session tells. Ids are derived, so that whatever is told twice is told once."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import structlog
+
+from offhook.bus import EventTooLarge, Outlet, OutletError
+from offhook.events import (
+    AgentConnected,
+    AgentLost,
+    DtmfReceived,
+    EventData,
+    HangUp,
+    HangupRequested,
+    MediaQuality,
+    MediaStarted,
+    MediaStopped,
+    Party,
+    new_event,
+)
+from offhook.identities import derived_id, new_id
+from offhook.providers.base import StreamStarted
+from offhook.records import ConfigurationRecord
+from offhook.topics import CALL_COMMANDS, CALL_EVENTS, Topic
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_RETRY_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+_MAX_DTMF: Final = 1000
+
+
+class Teller:
+    """Hands events to the outlet without making a call wait, in the order they were told."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def tell(self, topic: Topic, data: EventData, *, source: str, run: str, event_id: str) -> None:
+        event = new_event(data, source=source, time=datetime.now(UTC), subject=run, event_id=event_id)
+
+        async def emit() -> None:
+            for pause in (*_RETRY_S, None):
+                try:
+                    await self._outlet.emit(topic, event)
+                    return
+                except EventTooLarge as error:
+                    _log.error("event-lost", type=event.type, error=str(error))
+                    return
+                except OutletError as error:
+                    if pause is None:
+                        _log.error("event-lost", type=event.type, error=str(error))
+                        return
+                    await asyncio.sleep(pause)
+
+        # Tasks begin in the order they were made, and the outlet keeps the order in which it was called.
+        task = asyncio.create_task(emit(), name=f"tell {event.type}")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def settled(self) -> None:
+        """Wait until everything told is durable or given up."""
+        while self._telling:
+            await asyncio.wait(self._telling)
+
+
+class SessionFacts:
+    """The events of one media session."""
+
+    def __init__(
+        self,
+        teller: Teller,
+        bridge_id: str,
+        workflow_run_id: str,
+        configuration: ConfigurationRecord,
+        started: StreamStarted,
+        provider_call_id: str,
+        epoch: int,
+    ) -> None:
+        self._teller = teller
+        self._bridge_id = bridge_id
+        self._run = workflow_run_id
+        self._configuration = configuration
+        self._stream_id = started.stream_id
+        self._sample_rate = started.sample_rate
+        self._provider_call_id = provider_call_id
+        self._epoch = epoch
+        # A session that could not be counted must not share its ids with another one.
+        self._session = str(epoch) if epoch else new_id()
+        self._keys = 0
+
+    def media_started(self) -> None:
+        self._event(
+            MediaStarted(
+                workflow_run_id=self._run,
+                provider=self._configuration.provider,
+                provider_call_id=self._provider_call_id,
+                stream_id=self._stream_id,
+                epoch=self._epoch,
+                bridge=self._bridge_id,
+                sample_rate=self._sample_rate,
+            )
+        )
+
+    def media_stopped(self, reason: str, ended_by: Party, duration_ms: int, quality: MediaQuality) -> None:
+        self._event(
+            MediaStopped(
+                workflow_run_id=self._run,
+                provider=self._configuration.provider,
+                provider_call_id=self._provider_call_id,
+                stream_id=self._stream_id,
+                epoch=self._epoch,
+                reason=reason,
+                ended_by=ended_by,
+                duration_ms=duration_ms,
+                quality=quality,
+            )
+        )
+
+    def agent_connected(
+        self, attempt: int, protocol: Literal["pcm", "twilio"], sample_rate: int, connect_ms: float
+    ) -> None:
+        self._event(
+            AgentConnected(
+                workflow_run_id=self._run,
+                epoch=self._epoch,
+                attempt=attempt,
+                protocol=protocol,
+                sample_rate=sample_rate,
+                connect_ms=round(connect_ms, 1),
+            ),
+            attempt,
+        )
+
+    def agent_lost(self, attempt: int, reason: str) -> None:
+        self._event(
+            AgentLost(workflow_run_id=self._run, epoch=self._epoch, attempt=attempt, reason=reason), attempt
+        )
+
+    def dtmf(self, digit: str, at_ms: int) -> None:
+        if self._keys < _MAX_DTMF:
+            self._keys += 1
+            self._event(
+                DtmfReceived(workflow_run_id=self._run, epoch=self._epoch, digit=digit, at_ms=at_ms),
+                self._keys,
+            )
+
+    def agent_hung_up(self, reason: str) -> None:
+        """The wish, and the command that carries it out."""
+        self._event(HangupRequested(workflow_run_id=self._run, requested_by=Party.AGENT, reason=reason))
+        self._tell(
+            CALL_COMMANDS,
+            HangUp(
+                workflow_run_id=self._run,
+                configuration_id=self._configuration.configuration_id,
+                provider=self._configuration.provider,
+                provider_call_id=self._provider_call_id,
+                requested_by=Party.AGENT,
+                reason=reason,
+            ),
+            0,
+        )
+
+    def _event(self, data: EventData, number: int = 0) -> None:
+        self._tell(CALL_EVENTS, data, number)
+
+    def _tell(self, topic: Topic, data: EventData, number: int) -> None:
+        self._teller.tell(
+            topic,
+            data,
+            source=f"/media-bridge/{self._bridge_id}",
+            run=self._run,
+            event_id=derived_id("media", self._run, self._session, data.TYPE, str(number)),
+        )
