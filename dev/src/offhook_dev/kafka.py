@@ -26,6 +26,7 @@ from offhook_dev.servers import Say, Server, say_on_stderr
 
 JAVA_VERSION: Final = 17
 _RECIPE: Final = Path(__file__).resolve().parents[2] / "kafka"
+_JAVA_PACKAGES: Final = (f"openjdk-{JAVA_VERSION}-jre-headless", "default-jre-headless")
 _MAVEN_TIMEOUT_S: Final = 1200
 # A fast start on a small machine matters more than peak speed: serial collector, C1 only.
 _JAVA_OPTIONS: Final = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -164,7 +165,8 @@ def _java(say: Say) -> str:
         reason = f"Kafka needs Java {JAVA_VERSION}, and this machine has " + (
             f"Java {version} at {found}" if version else "none"
         )
-        system_packages.install(f"openjdk-{JAVA_VERSION}-jre-headless", reason=reason, say=say)
+        # Newer Debians have left 17 behind; their default is newer, and as good.
+        system_packages.install_first(_JAVA_PACKAGES, reason=reason, say=say)
         found = _newest_debian_java() or _find_java()
         if found is None or (_java_version(found) or 0) < JAVA_VERSION:
             raise DevError(f"{reason}; set JAVA_HOME to a newer one.")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,17 @@ def install(*packages: str, reason: str, say: Say) -> None:
     say(f"{reason}: installing {names}")
     _apt(reason, names, "update")
     _apt(reason, names, "install", "-y", "--no-install-recommends", *packages)
+
+
+def install_first(candidates: Sequence[str], *, reason: str, say: Say) -> None:
+    """Install the first of `candidates` that this release of Debian has. Raises `DevError` like `install`."""
+    for package in candidates[:-1]:
+        try:
+            return install(package, reason=reason, say=say)
+        except DevError:
+            if not can_install():
+                raise
+    install(candidates[-1], reason=reason, say=say)
 
 
 def without_main_cluster() -> None:

@@ -31,6 +31,8 @@ class Settings(ServiceSettings):
 
 @asynccontextmanager
 async def lifespan(app):
+    if "broken" in sys.argv:
+        raise RuntimeError("cannot reach redis://user:hunter2@cache/0")
     yield
     print("lifespan ended", flush=True)
 
@@ -200,6 +202,20 @@ def test_an_address_in_use_is_one_sentence_and_exit_2() -> None:
     assert re.fullmatch(
         rf"Cannot listen on 127\.0\.0\.1:{port} \(Address already in use\): .*\n", done.stderr
     ), done.stderr
+
+
+def test_a_service_whose_start_fails_says_why_and_ends_with_a_failure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVICE, "broken"],
+        env={**os.environ, "OFFHOOK_LISTEN_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "cannot reach redis://[redacted]@cache/0" in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_a_head_without_end_is_refused() -> None:
