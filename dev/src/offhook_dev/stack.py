@@ -27,6 +27,7 @@ from offhook_dev.kafka import KafkaServer, kafka_version
 from offhook_dev.ports import free_port, port_is_free
 from offhook_dev.programs import Program
 from offhook_dev.redis import RedisServer
+from offhook_dev.servers import Server
 
 SERVICES: Final = ("number-sync", "call-tracker", "media-bridge", "webhook-gateway")
 DEMO_USER: Final = "demo"
@@ -48,6 +49,7 @@ class Address:
 class Stack:
     """Start with `async with`. Everything it writes is under `home`.
 
+    `public_url` is what providers call, when it is not this machine.
     `carriers` are REST base URLs by provider, to use a simulator instead of the real Twilio and Vonage; `carrier_ca` is the
     simulator's CA. `database_urls` by service replaces the embedded SQLite files.
     """
@@ -57,6 +59,7 @@ class Stack:
         home: Path,
         *,
         port: int | None = None,
+        public_url: str | None = None,
         certificate: Certificate | None = None,
         carriers: dict[str, str] | None = None,
         carrier_ca: Path | None = None,
@@ -68,6 +71,7 @@ class Stack:
     ) -> None:
         self._home = home
         self._port = port
+        self._public_url = public_url
         self._certificate = certificate
         self._carriers = carriers or {}
         self._carrier_ca = carrier_ca
@@ -119,7 +123,7 @@ class Stack:
         agent_port = free_port()
         self.address = Address(
             http_url=f"http://localhost:{port}",
-            public_url=f"https://localhost:{port}",
+            public_url=self._public_url or f"https://localhost:{port}",
             api_key=secrets_of["api_key"],
             kafka=self._kafka_bootstrap,
             agent_url=f"ws://127.0.0.1:{agent_port}",
@@ -137,6 +141,12 @@ class Stack:
             for program in self.programs.values():
                 group.create_task(program.start())
 
+    @property
+    def servers(self) -> dict[str, Server]:
+        """Everything that runs, by name."""
+        base: list[Server] = [server for server in (self._kafka, self._redis) if server is not None]
+        return {server.name: server for server in base} | self.programs
+
     async def stop(self) -> None:
         """End everything, the edge first and the servers last. Safe to call twice."""
         await asyncio.gather(*(program.stop() for program in self.programs.values()))
@@ -147,13 +157,14 @@ class Stack:
 
     async def kafka_facts(self) -> dict[str, Any]:
         """The broker's version, and how many records are on the call topics."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.address.kafka)
+        topics = [topic.name for topic in (CALL_EVENTS, CALL_COMMANDS, CALL_STATES, WEBHOOK_AUDIT)]
+        consumer = AIOKafkaConsumer(*topics, bootstrap_servers=self.address.kafka)
         await consumer.start()
         try:
             partitions = [
-                TopicPartition(topic.name, number)
-                for topic in (CALL_EVENTS, CALL_COMMANDS, CALL_STATES, WEBHOOK_AUDIT)
-                for number in consumer.partitions_for_topic(topic.name) or ()
+                TopicPartition(topic, number)
+                for topic in topics
+                for number in consumer.partitions_for_topic(topic) or ()
             ]
             events = sum((await consumer.end_offsets(partitions)).values())
         finally:

@@ -1,0 +1,178 @@
+"""`make up`, `make down`, `make status`: the same stack as the demo's, kept running in the background.
+
+A supervisor process owns everything: it starts the stack, starts again what dies, and ends all of it on SIGTERM.
+State is in `var/stack`; `state.json` says where things are.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from offhook_dev.edge import make_certificate
+from offhook_dev.errors import DevError
+from offhook_dev.kafka import KafkaServer
+from offhook_dev.scenario import Scenario, simulation_file, vonage_private_key
+from offhook_dev.simulator import simulator_program
+from offhook_dev.stack import Stack
+
+DEFAULT_PORT: Final = 8080
+_STARTS_WITHIN_S: Final = 120.0
+_MARK: Final = "supervise"
+
+
+def up(home: Path, console: Console) -> None:
+    """Start the supervisor if it is not running, and print where everything is. Raises `DevError`."""
+    if _supervisor(home) is None:
+        KafkaServer.install()
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "state.json").unlink(missing_ok=True)
+        with (home / "supervisor.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "offhook_dev", _MARK],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        with console.status("starting Kafka, Redis, the four services, the edge, an agent and the simulator"):
+            _wait_for_state(home, process)
+    show(home, console)
+
+
+def down(home: Path, console: Console) -> None:
+    """End the supervisor, and with it everything. Waits until it is gone."""
+    pid = _supervisor(home)
+    if pid is None:
+        console.print("  nothing is running")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    with console.status("stopping"):
+        while _supervisor(home) is not None:
+            if time.monotonic() > deadline:
+                raise DevError(
+                    f"the supervisor (pid {pid}) has not ended after 60 s; see {home / 'supervisor.log'}"
+                )
+            time.sleep(0.1)
+    console.print("  stopped; data is kept in", str(home))
+
+
+def show(home: Path, console: Console) -> None:
+    """Print the addresses, and how each part is doing."""
+    if _supervisor(home) is None or not (home / "state.json").exists():
+        console.print("  nothing is running; start it with [bold]make up[/bold]")
+        return
+    state = json.loads((home / "state.json").read_text())
+    console.print(f"\n  [bold]{state['http_url']}[/bold]   for people and their programs")
+    console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
+    console.print(f"  API key   {state['api_key']}")
+    console.print(f"  Kafka     {state['kafka']}   agent {state['agent_url']}   logs {home / 'logs'}")
+    if state.get("simulator"):
+        console.print(f"  simulator {state['simulator']}   (a Twilio and a Vonage; docs/carrier-sim.md)")
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for name, pid in state["programs"].items():
+        alive = _alive(pid)
+        table.add_row("[green]✓[/green]" if alive else "[red]✗[/red]", name, f"[dim]pid {pid}[/dim]")
+    console.print()
+    console.print(table)
+    console.print(
+        f"\n  curl -H 'Authorization: Bearer {state['api_key']}' {state['http_url']}/api/v1/calls\n",
+        soft_wrap=True,
+    )
+
+
+async def supervise(home: Path, port: int, public_url: str | None) -> None:
+    """Run the stack until SIGTERM or SIGINT. With a `public_url` the real providers are used instead of the simulator."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    (home / "supervisor.pid").write_text(str(os.getpid()))
+    certificate = make_certificate(home)
+    private_key, public_key = vonage_private_key(home / "vonage-simulated.pem")
+    simulator = None
+    if public_url is None:
+        config = home / "simulation.yaml"
+        config.write_text(simulation_file(public_key, f"https://localhost:{port}"))
+        simulator = simulator_program(home, config, trust=certificate.authority)
+        await simulator.start()
+    base_url = f"https://127.0.0.1:{simulator.port}" if simulator else None
+    stack = Stack(
+        home,
+        port=port,
+        public_url=public_url,
+        certificate=certificate,
+        carriers={"twilio": base_url, "vonage": base_url} if base_url else None,
+        carrier_ca=home / "carrier-sim" / "ca.pem" if simulator else None,
+    )
+    try:
+        async with stack:
+            if simulator is not None:
+                await Scenario.set_up_once(stack, private_key)
+            programs = [*stack.servers.values(), *([simulator] if simulator else [])]
+            state: dict[str, Any] = asdict(stack.address) | {"simulator": base_url}
+            while not ending.is_set():
+                for program in programs:
+                    if not program.running:
+                        print(f"{program.name} has ended; starting it again", flush=True)
+                        await program.start()
+                state["programs"] = {program.name: program.pid for program in programs}
+                _write_state(home, state)
+                try:
+                    async with asyncio.timeout(1.0):
+                        await ending.wait()
+                except TimeoutError:
+                    continue
+    finally:
+        if simulator is not None:
+            await simulator.stop()
+        (home / "state.json").unlink(missing_ok=True)
+        (home / "supervisor.pid").unlink(missing_ok=True)
+
+
+def _write_state(home: Path, state: dict[str, Any]) -> None:
+    """Whole or not at all; readable by its owner alone, for it holds the API key."""
+    text = json.dumps(
+        {name: str(value) if isinstance(value, Path) else value for name, value in state.items()}
+    )
+    path = home / "state.json"
+    if path.exists() and path.read_text() == text:
+        return
+    partial = path.with_suffix(".new")
+    partial.touch(mode=0o600)
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _wait_for_state(home: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _STARTS_WITHIN_S
+    while not (home / "state.json").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            lines = (home / "supervisor.log").read_text(errors="replace").strip().splitlines()
+            process.terminate()
+            raise DevError(lines[-1].removeprefix("✗ ") if lines else "the supervisor ended without a word")
+        time.sleep(0.1)
+
+
+def _supervisor(home: Path) -> int | None:
+    """The pid of the running supervisor. A stale file, or a pid that is somebody else's now, does not count."""
+    try:
+        pid = int((home / "supervisor.pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if _MARK.encode() in command else None
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
