@@ -4,11 +4,11 @@ Everybody sees what is his own; what is somebody else's does not exist. Lists co
 `after` for the following one.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -46,8 +46,9 @@ def _clean(text: str) -> str:
 
 def _bounded_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     try:
-        size = len(msgspec.json.encode(value))
-    except (UnicodeEncodeError, OverflowError, RecursionError):
+        # Python reads NaN, infinities and lone surrogates; JSON has none of them, and PostgreSQL refuses them.
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (ValueError, RecursionError):
         raise ValueError("it cannot be written as JSON") from None
     if size > MAX_METADATA_BYTES:
         raise ValueError(f"at most {MAX_METADATA_BYTES} bytes as JSON, this has {size}")

@@ -93,8 +93,10 @@ class Relay:
                 await asyncio.sleep(pause)
                 continue
             if sent == 0:
+                # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _POLL_S)
+                    async with asyncio.timeout(_POLL_S):
+                        await self._wake.wait()
 
     async def flush_once(self) -> int:
         """Publish one batch and forget it. Returns how many records Kafka acknowledged; raises the first failure

@@ -1,0 +1,70 @@
+"""Fixtures: a database of each kind, the running service on a bus in memory, a client."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share
+
+from running_number_sync import KEYRING, KEYS, PUBLIC_URL, RunService, Service
+
+from number_sync.app import build
+from number_sync.database import Database
+from number_sync.settings import NumberSyncSettings
+from offhook.bus.testing import MemoryCluster, memory_bus
+from offhook.security.api_keys import setting_entry
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: a SQLite file, and a real PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database with its tables."""
+    database = Database(database_url)
+    await database.migrate()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def run_service(database_url: str, tmp_path: Path) -> RunService:
+    """Run number-sync, more than once on the same database if need be. Keywords are settings, or the `cluster`."""
+
+    @asynccontextmanager
+    async def run(cluster: MemoryCluster | None = None, **settings: Any) -> AsyncIterator[Service]:
+        values: dict[str, Any] = {
+            "database_url": database_url,
+            "keyring": KEYRING,
+            "api_keys": ",".join(setting_entry(user, key) for user, key in KEYS.items()),
+            "public_url": PUBLIC_URL,
+            "state_dir": tmp_path,
+        }
+        async with memory_bus("number-sync", cluster) as bus:
+            app = build(NumberSyncSettings(**{**values, **settings}), bus).app
+            async with app.router.lifespan_context(app):
+                yield Service(app, bus, database_url)
+
+    return run
+
+
+@pytest.fixture
+async def service(run_service: RunService) -> AsyncIterator[Service]:
+    async with run_service() as running:
+        yield running
+
+
+@pytest.fixture
+def api(service: Service) -> httpx.AsyncClient:
+    return service.api

@@ -1,0 +1,130 @@
+"""A worker with its store, as the tests of dialling run it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from running_number_sync import KEYRING, PUBLIC_URL, TWILIO
+from sqlalchemy import select
+
+from number_sync import outbox, publishing
+from number_sync.configurations import Configurations
+from number_sync.database import Database
+from number_sync.schema import commands, dials
+from number_sync.worker import CommandWorker, WorkerSettings
+from offhook.events import Event, EventData, HangUp, Originate, Party, decode, new_event
+from offhook.identities import new_id
+from offhook.providers import registry
+from offhook.security.keyring import Keyring
+from offhook.topics import CALL_EVENTS
+
+HASTY = WorkerSettings(
+    concurrency=4,
+    timeout_s=5,
+    deadline_s=5,
+    originate_max_age_s=60,
+    outcome_grace_s=0.3,
+    lease_s=1,
+    haste=20,
+)
+
+
+class Desk:
+    """Orders calls, and looks at what became of them."""
+
+    def __init__(self, database: Database, *, provider: str = "twilio") -> None:
+        self.database = database
+        self.provider = provider
+        self.configuration_id = ""
+
+    async def open(
+        self,
+        name: str = "Main",
+        credentials: dict[str, str] | None = None,
+        *,
+        public_url: str | None = PUBLIC_URL,
+    ) -> "Desk":
+        configurations = Configurations(
+            self.database, Keyring.parse(KEYRING), registry.PROVIDERS, clock=lambda: 1.0
+        )
+        row = await configurations.create(
+            "ada", name=name, provider=self.provider, credentials=credentials or TWILIO
+        )
+        self.configuration_id = row.id
+        async with self.database.write() as connection:
+            await publishing.set_public_url(connection, public_url, at=0)
+        return self
+
+    def originate(
+        self, run_id: str | None = None, *, time: datetime | None = None, **more: Any
+    ) -> Event[Originate]:
+        run = run_id or new_id()
+        values: dict[str, Any] = {
+            "workflow_run_id": run,
+            "workflow_id": "w1",
+            "user_id": "ada",
+            "configuration_id": self.configuration_id,
+            "provider": self.provider,
+            "from_number": "+14155551234",
+            "to_number": "+442079460000",
+        }
+        data = Originate(**(values | more))
+        return new_event(data, source="/test", time=time or datetime.now(UTC), subject=run)
+
+    def hang_up(self, run_id: str, provider_call_id: str | None = None) -> Event[HangUp]:
+        data = HangUp(
+            workflow_run_id=run_id,
+            configuration_id=self.configuration_id,
+            provider=self.provider,
+            provider_call_id=provider_call_id,
+            requested_by=Party.AGENT,
+        )
+        return new_event(data, source="/test", time=datetime.now(UTC), subject=run_id)
+
+    async def told(self, run_id: str) -> list[EventData]:
+        """The call events of a run, as they will be published."""
+        async with self.database.read() as connection:
+            rows = await outbox.pending(connection)
+        return [
+            decode(row.value.encode(), row.headers).data
+            for row in rows
+            if row.topic == CALL_EVENTS.name and row.key == run_id
+        ]
+
+    async def closed(self, *run_ids: str) -> None:
+        """Wait until every command of these runs is done or has failed."""
+
+        async def all_closed() -> bool:
+            async with self.database.read() as connection:
+                open_ones = await connection.execute(
+                    select(commands.c.seq).where(
+                        commands.c.workflow_run_id.in_(run_ids), commands.c.state == "open"
+                    )
+                )
+                return open_ones.first() is None
+
+        await until(all_closed)
+
+    async def dial(self, run_id: str) -> Any:
+        async with self.database.read() as connection:
+            return (await connection.execute(select(dials).where(dials.c.workflow_run_id == run_id))).one()
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 30) -> None:
+    async with asyncio.timeout(within_s):
+        while not await holds():
+            await asyncio.sleep(0.02)
+
+
+def make_worker(
+    database: Database, url: str, settings: WorkerSettings = HASTY, keyring: str = KEYRING
+) -> CommandWorker:
+    """A worker whose providers are all at `url`."""
+    return CommandWorker(
+        database,
+        Keyring.parse(keyring),
+        rest_of=registry.rest,
+        api_url=lambda provider: url,
+        settings=settings,
+    )
