@@ -413,6 +413,11 @@ async def test_an_unknown_account_is_answered_like_a_known_one(rig):
         assert known_answer.content == unknown_answer.content
 
 
+async def test_no_answer_may_be_cached(rig):
+    for answer in (await rig.twilio(method="GET"), await rig.twilio(signature="AAAA")):
+        assert answer.headers["cache-control"] == "no-store"
+
+
 async def test_a_request_of_no_provider_is_refused(rig):
     answer = await rig.http.post(rig.url(rig.inbound), content=b"hello")
     assert answer.status_code == 403

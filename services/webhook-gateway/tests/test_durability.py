@@ -45,7 +45,7 @@ async def test_while_kafka_is_away_calls_are_answered_and_told_later_in_order(ri
     assert [event.data.sequence for event in told[3:]] == [0, 1, 2]
 
 
-async def test_a_gateway_that_dies_with_a_full_spool_file_tells_it_after_its_next_start(start_rig):
+async def test_what_was_spooled_when_a_gateway_ended_is_told_after_its_next_start(start_rig):
     async with start_rig() as rig:
         rig.bus.cluster.away = True
         assert (await rig.twilio(rig.status("run-1"), CallStatus="busy")).status_code == 204

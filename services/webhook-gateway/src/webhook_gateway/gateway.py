@@ -37,6 +37,7 @@ from offhook.providers.registry import recognise
 from offhook.records import ConfigurationRecord
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
+from offhook.telemetry.tracing import call_span
 from offhook.topics import CALL_EVENTS
 from webhook_gateway import facts
 from webhook_gateway.audit import AuditTrail
@@ -280,7 +281,12 @@ class Gateway:
             )
             await self._serve(arrival, route, _Call(run, phone_call_id, leg.attempt), [told], outcome)
             return
-        await self._outlet.emit(CALL_EVENTS, told)
+        attributes = {
+            "offhook.provider": configuration.provider,
+            "offhook.status": report.provider_status[:64],
+        }
+        with call_span("status", run, attributes=attributes):
+            await self._outlet.emit(CALL_EVENTS, told)
         if report.leg == "phone" and report.status in TERMINAL_STATUSES and phone_call_id is not None:
             await self._state.mark_over((configuration.provider, configuration.account, phone_call_id))
 
@@ -303,7 +309,7 @@ class Gateway:
             return
         if asked.direction == "outbound":
             # The inbound URL cannot know the run of a call that we placed.
-            outcome.reason = Reason.OUTBOUND_FALLBACK
+            outcome.reason = Reason.OUTBOUND_FALLBACK.value
             outcome.answer = self._say(arrival, decide_without_route(Reason.OUTBOUND_FALLBACK))
             return
         route = route_inbound(
@@ -344,7 +350,7 @@ class Gateway:
             if decision.delay_s:
                 await self._sleep(decision.delay_s)
         else:
-            outcome.reason = decision.reason
+            outcome.reason = decision.reason.value
             outcome.answer = self._say(arrival, decision)
         if outcome.reason in (Reason.FOREIGN_TENANT, Reason.FOREIGN_CALL):
             # The run is somebody else's: nothing may be told about it. A media leg's status neither.

@@ -72,7 +72,7 @@ class _Endpoint:
             return
         except IntakeError as error:
             outcome = Outcome(HttpAnswer(error.status), error.reason, workflow_run_id=target.workflow_run_id)
-            path = scope["path"]
+            path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
             self._gateway.note(target.kind, scope["method"], path, outcome, remote=remote, started=started)
             if error.status == 413:
                 await discard(receive)
@@ -83,8 +83,14 @@ class _Endpoint:
         await _send(send, answer)
 
 
+# Twilio caches what it got with GET (https://www.twilio.com/docs/usage/security): no answer may be used twice.
+_NO_STORE: Final = (b"cache-control", b"no-store")
+
+
 async def _send(send: Send, answer: HttpAnswer) -> None:
-    headers = [] if answer.status == 204 else [(b"content-length", str(len(answer.body)).encode())]
+    headers = [_NO_STORE]
+    if answer.status != 204:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     if answer.content_type is not None:
         headers.append((b"content-type", answer.content_type.encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -1,0 +1,72 @@
+import asyncio
+
+from offhook.bus import BusUnavailable
+from offhook.bus.testing import memory_bus
+from offhook.events import WebhookAudited
+from offhook.telemetry import metrics
+from offhook.topics import WEBHOOK_AUDIT
+from webhook_gateway import audit
+from webhook_gateway.audit import AuditTrail
+
+
+def entry(account="AC1"):
+    return WebhookAudited(
+        provider="twilio",
+        account=account,
+        workflow_run_id=None,
+        provider_call_id=None,
+        method="POST",
+        path="/p",
+        kind="call",
+        verified=True,
+        reason=None,
+        status_code=200,
+        elapsed_ms=1.0,
+    )
+
+
+def dropped():
+    return metrics.WEBHOOK_AUDITS_DROPPED._value.get()
+
+
+async def test_entries_are_keyed_by_the_account_they_claim():
+    async with memory_bus() as bus:
+        await bus.start()
+        trail = AuditTrail(bus)
+        await trail.start()
+        trail.note(entry())
+        trail.note(entry(account=None))
+        await trail.stop()
+        assert {record.key for record in bus.records(WEBHOOK_AUDIT)} == {b"AC1", b"unknown"}
+
+
+async def test_entries_over_the_queue_are_counted_and_dropped():
+    async with memory_bus() as bus:
+        before = dropped()
+        trail = AuditTrail(bus)
+        for _ in range(audit._QUEUE + 5):
+            trail.note(entry())
+        assert dropped() - before == 5
+
+
+async def test_a_batch_kafka_refuses_is_counted_and_the_next_one_is_published():
+    class Refusing:
+        refusals = 1
+        published = 0
+
+        async def publish_many(self, topic, events):
+            if self.refusals:
+                self.refusals -= 1
+                raise BusUnavailable("away")
+            self.published += len(events)
+
+    bus, before = Refusing(), dropped()
+    trail = AuditTrail(bus)
+    await trail.start()
+    trail.note(entry())
+    async with asyncio.timeout(5):
+        while dropped() == before:
+            await asyncio.sleep(0)
+    trail.note(entry())
+    await trail.stop()
+    assert (dropped() - before, bus.published) == (1, 1)
