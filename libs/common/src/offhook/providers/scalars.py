@@ -31,7 +31,7 @@ def whole_number(value: object) -> int | None:
         text = value.strip()
         if _DIGITS.fullmatch(text):
             return int(text)
-        if len(text) > 32:
+        if len(text) > 32 or not text.isascii():
             return None
         try:
             value = float(text)

@@ -102,7 +102,7 @@ class TwilioRest:
             call_sid, status = call.sid, call.status
         except RequestException as error:
             raise transport_error(error) from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable() from error
         if not isinstance(call_sid, str) or not call_sid:
             raise _unreadable()
@@ -113,7 +113,7 @@ class TwilioRest:
             self._to_hang_up.calls(quote(provider_call_id, safe="")).update(status="completed")
         except RequestException as error:
             raise transport_error(error) from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable() from error
 
 

@@ -93,10 +93,8 @@ class VonageRest:
             raise error_of("dial", error.response) from error
         except VonageError as error:
             raise RestError("credentials", "private-key", str(error)[:300]) from error
-        except (ValidationError, TypeError) as error:
-            raise RestError(
-                "unknown-outcome", "unreadable", "Vonage said yes, in an answer that cannot be read"
-            ) from error
+        except (ValidationError, TypeError, RecursionError) as error:
+            raise _unreadable() from error
         return Dialled(call.uuid, call.conversation_uuid, call.status)
 
     def hang_up(self, provider_call_id: str) -> None:
@@ -108,6 +106,12 @@ class VonageRest:
             raise error_of("hang-up", error.response) from error
         except VonageError as error:
             raise RestError("credentials", "private-key", str(error)[:300]) from error
+        except RecursionError as error:
+            raise _unreadable() from error
+
+
+def _unreadable() -> RestError:
+    return RestError("unknown-outcome", "unreadable", "Vonage's answer cannot be read")
 
 
 class _HttpClient(HttpClient):  # type: ignore[misc]  # the SDK has no types

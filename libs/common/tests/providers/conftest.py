@@ -1,0 +1,86 @@
+"""A provider's REST API, as small as it can be: a real HTTP server that answers what it is told and keeps what it was sent."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Sent:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class RestApi:
+    """`answer` is status, headers and body; `hang` answers never, `drop` closes without an answer."""
+
+    url: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Any = field(default_factory=dict)
+    behaviour: str = "answer"
+    sent: list[Sent] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, status: int, body: Any, **headers: str) -> None:
+        self.status, self.body = status, body
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@pytest.fixture
+def rest_api() -> Iterator[RestApi]:
+    api = RestApi()
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            api.sent.append(
+                Sent(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+            )
+            if api.behaviour == "hang":
+                api.released.wait(10)
+            if api.behaviour != "answer":
+                self.close_connection = True
+                return
+            content = api.body if isinstance(api.body, bytes) else json.dumps(api.body).encode()
+            self.send_response(api.status)
+            for name, value in {"Content-Type": "application/json", **api.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = _answer  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    api.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield api
+    api.released.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def specifications() -> Path:
+    """The vendors' published OpenAPI documents, which stand beside the repository."""
+    folder = Path(__file__).parents[4].parent / "shared" / "specs" / "providers"
+    if not folder.is_dir():
+        pytest.skip(f"the vendors' OpenAPI documents are not at {folder}")
+    return folder
