@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+import msgspec
 from pydantic import BaseModel
 
 from offhook.events.calls import CallDirection, CallStatus, Leg, Party
@@ -231,8 +232,7 @@ class StreamStarted:
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+class Audio(msgspec.Struct, frozen=True, gc=False):
     """Audio from the far end, in the stream's own encoding; `timestamp_ms` since the stream's start, if the
     protocol has one."""
 
@@ -320,8 +320,7 @@ class Violation:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlayAudio:
+class PlayAudio(msgspec.Struct, frozen=True, gc=False):
     """The server wants this played to the caller; in the stream's encoding."""
 
     payload: bytes

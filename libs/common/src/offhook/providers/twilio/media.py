@@ -60,7 +60,7 @@ class _Start(msgspec.Struct):
 
 
 class _Media(msgspec.Struct):
-    payload: str
+    payload: bytes  # decoded from base64 by msgspec
     timestamp: _Number = None
     track: str = "inbound"
 
@@ -83,7 +83,7 @@ class _FromTwilio(msgspec.Struct):
 
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True):
-    payload: str
+    payload: bytes
 
 
 class _StrictMark(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,7 +135,14 @@ class TwilioMediaServer:
             return Ignored(f"not a message of Twilio's: {error}"[:300])
         event = decoded.event
         if event == "media":
-            return self._audio(decoded)
+            media = decoded.media
+            if not self._stream_sid:
+                raise MediaError("audio before the start message")
+            if media is None or media.track != "inbound":
+                return Ignored("a media message without inbound audio")
+            if decoded.streamSid != self._stream_sid:
+                return Ignored("audio of another stream")
+            return Audio(media.payload, whole_number(media.timestamp))
         if event == "connected":
             return Ignored("connected")
         if event == "start":
@@ -167,20 +174,6 @@ class TwilioMediaServer:
         while len(self._void) > _MAX_MARKS:
             del self._void[next(iter(self._void))]
         return [_json({"event": "clear", "streamSid": self._stream_sid})]
-
-    def _audio(self, message: _FromTwilio) -> MediaEvent:
-        media = message.media
-        if not self._stream_sid:
-            raise MediaError("audio before the start message")
-        if media is None or media.track != "inbound":
-            return Ignored("a media message without inbound audio")
-        if message.streamSid != self._stream_sid:
-            return Ignored("audio of another stream")
-        try:
-            payload = pybase64.b64decode(media.payload, validate=True)
-        except ValueError:
-            return Ignored("audio that is not base64")
-        return Audio(payload, whole_number(media.timestamp))
 
     def _started(self, message: _FromTwilio) -> MediaEvent:
         if self._stream_sid:
@@ -342,7 +335,7 @@ class TwilioMediaCarrier:
                 return Ignored("another stream")
         match decoded:
             case _ToTwilioMedia(media=media):
-                return self._play(media.payload)
+                return PlayAudio(media.payload)
             case _ToTwilioMark(mark=mark):
                 return SetMark(mark.name)
             case _:
@@ -371,13 +364,6 @@ class TwilioMediaCarrier:
     def take_played(self) -> bytes:
         return self._playout.take_played()
 
-    def _play(self, text: str) -> CarrierCommand:
-        try:
-            return PlayAudio(pybase64.b64decode(text, validate=True))
-        except ValueError:
-            self._log.add("31951", "media.payload is not base64")
-            return Ignored("audio that is not base64")
-
     def _understand(self, message: str) -> CarrierCommand:
         # Already counted; here only what was meant matters.
         try:
@@ -386,7 +372,7 @@ class TwilioMediaCarrier:
             return Ignored("invalid message")
         match decoded:
             case _FromTwilio(event="media", media=_Media(payload=payload)):
-                return self._play(payload)
+                return PlayAudio(payload)
             case _FromTwilio(event="mark", mark=_Mark(name=name)):
                 return SetMark(name)
             case _FromTwilio(event="clear"):
