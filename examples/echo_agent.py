@@ -21,7 +21,7 @@ async def talk(call: Call) -> None:
         heard: list[bytes] = []
         async for audio in call.audio():
             # Keep a little of what came before the turn was noticed: the first syllable is in it.
-            heard = [*heard, audio] if turns.speaking else [*heard[-10:], audio]
+            heard = [*heard, audio] if turns.speaking else [*heard[-5:], audio]
             match turns.hear(audio):
                 case Turn.STARTED:
                     await call.clear()

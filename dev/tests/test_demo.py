@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from carrier_sim import CarrierSim, SimConfig
+from carrier_sim import CarrierSim
+from carrier_sim.provision import read
 from offhook_dev.edge import make_certificate
-from offhook_dev.scenario import STATUSES, Scenario, vonage_private_key
+from offhook_dev.ports import free_port
+from offhook_dev.scenario import STATUSES, Scenario
+from offhook_dev.simulated import credentials, write_simulation
 from offhook_dev.stack import Stack
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -83,20 +86,21 @@ async def _log_appears(path: Path) -> bool:
 
 
 async def test_killing_call_tracker_during_the_calls_leaves_complete_records(tmp_path: Path) -> None:
-    private_key, public_key = vonage_private_key()
+    port = free_port()
     certificate = make_certificate(tmp_path / "stack")
-    config = SimConfig(home=tmp_path / "carrier-sim", trust=certificate.authority)
-    async with CarrierSim(config) as sim:
-        Scenario.provision(sim, public_key)
+    simulation = read(write_simulation(tmp_path, f"https://localhost:{port}"))
+    async with CarrierSim(simulation.config(home=tmp_path / "sim", trust=certificate.authority)) as sim:
+        simulation.provision(sim)
         stack = Stack(
             tmp_path / "stack",
+            port=port,
             certificate=certificate,
             carriers={"twilio": sim.base_url, "vonage": sim.base_url},
             carrier_ca=sim.ca_pem,
         )
         async with stack:
             scenario = Scenario(stack, sim)
-            await scenario.set_up(private_key)
+            await scenario.set_up(credentials(tmp_path))
             talking = asyncio.Event()
 
             def changed() -> None:

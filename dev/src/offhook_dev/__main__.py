@@ -32,6 +32,41 @@ def demo() -> None:
 
 
 @app.command()
+def up() -> None:
+    """Start the stack in the background and print where everything is."""
+    from offhook_dev import up as running
+
+    running.up(_var() / "stack", console)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    from offhook_dev import up as running
+
+    running.down(_var() / "stack", console)
+
+
+@app.command()
+def status() -> None:
+    """Print where everything is and whether it runs."""
+    from offhook_dev import up as running
+
+    running.show(_var() / "stack", console)
+
+
+@app.command(hidden=True)
+def supervise() -> None:
+    """What `up` runs in the background."""
+    from offhook_dev import up as running
+
+    port = os.environ.get("OFFHOOK_PORT", str(running.DEFAULT_PORT))
+    if not port.isdigit():
+        raise DevError(f"OFFHOOK_PORT must be a port number, not {port!r}")
+    asyncio.run(running.supervise(_var() / "stack", int(port), os.environ.get("OFFHOOK_PUBLIC_URL")))
+
+
+@app.command()
 def prepare() -> None:
     """Download and install what the real servers need."""
     from offhook_dev.kafka import KafkaServer
@@ -62,7 +97,8 @@ def main() -> None:
     # A polite end behaves like Ctrl-C: every child is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        # Not stand-alone: typer would turn Ctrl-C into an exit of its own before the stack has stopped.
+        sys.exit(app(standalone_mode=False) or 0)
     except DevError as error:
         console.print(f"[red]✗[/red] {error}")
         sys.exit(1)

@@ -13,11 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from carrier_sim import CarrierSim, SimConfig
+from carrier_sim import CarrierSim
+from carrier_sim.provision import read
 from offhook_dev.edge import make_certificate
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
-from offhook_dev.scenario import STATUSES, DemoCall, Scenario, vonage_private_key
+from offhook_dev.ports import free_port
+from offhook_dev.scenario import STATUSES, DemoCall, Scenario
+from offhook_dev.simulated import credentials, write_simulation
 from offhook_dev.stack import Stack
 
 _ENDED: Final = {"completed", "busy", "no-answer", "failed", "canceled"}
@@ -81,26 +84,42 @@ def _seconds(value_ms: int) -> str:
 
 
 def calls_table(calls: Iterable[DemoCall]) -> Table:
-    """The finished calls, one row each."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("call", "statuses", "ended by", "talked"):
-        table.add_column(name)
-    for name in ("agent heard", "caller heard", "instructions", "response", "objections"):
-        table.add_column(name, justify="right")
-    for call in calls:
-        entry = call.as_report()
-        good = entry["statuses"] == STATUSES
-        table.add_row(
-            f"{call.provider} {call.direction}",
-            Text(" → ".join(entry["statuses"]) or "none", style="green" if good else "red"),
-            f"{entry['ended_by'] or '–'} [dim]({entry['end_reason'] or '–'})[/dim]",
-            "–" if entry["duration_s"] is None else f"{entry['duration_s']} s",
-            _seconds(entry["caller_audio_ms"]),
-            _seconds(entry["agent_audio_ms"]),
-            _milliseconds(entry["instructions_ms"]),
-            _milliseconds(entry["response_ms"]),
-            Text(str(entry["protocol_violations"]), style="red" if entry["protocol_violations"] else "green"),
-        )
+    """The finished calls, a column each, so that it fits a terminal of 80 columns."""
+    table = Table(box=None, padding=(0, 1, 0, 1), header_style="bold")
+    table.add_column("")
+    columns = [(call, call.as_report()) for call in calls]
+    for call, _ in columns:
+        table.add_column(f"{call.provider}\n{call.direction}")
+
+    def row(name: str, *cells: RenderableType) -> None:
+        table.add_row(Text(name, style="dim"), *cells)
+
+    entries = [entry for _, entry in columns]
+    row(
+        "statuses",
+        *(
+            Text(
+                "\n".join(entry["statuses"]) or "none",
+                style="green" if entry["statuses"] == STATUSES else "red",
+            )
+            for entry in entries
+        ),
+    )
+    row("end reason", *(entry["end_reason"] or "–" for entry in entries))
+    row(
+        "duration", *("–" if entry["duration_s"] is None else f"{entry['duration_s']} s" for entry in entries)
+    )
+    row("agent heard", *(_seconds(entry["caller_audio_ms"]) for entry in entries))
+    row("caller heard", *(_seconds(entry["agent_audio_ms"]) for entry in entries))
+    row("instructions after", *(_milliseconds(entry["instructions_ms"]) for entry in entries))
+    row("agent answers after", *(_milliseconds(entry["response_ms"]) for entry in entries))
+    row(
+        "objections",
+        *(
+            Text(str(entry["protocol_violations"]), style="red" if entry["protocol_violations"] else "green")
+            for entry in entries
+        ),
+    )
     return table
 
 
@@ -110,7 +129,6 @@ async def run_demo(home: Path, console: Console) -> bool:
     home.mkdir(parents=True)
     report_path = home / "report.json"
     progress = Progress()
-    private_key, public_key = vonage_private_key()
     kafka: dict[str, Any] = {"version": None, "events": 0}
     scenario: Scenario | None = None
     problem: str | None = None
@@ -120,13 +138,16 @@ async def run_demo(home: Path, console: Console) -> bool:
             progress.step("Apache Kafka (the first time, its jars are downloaded)")
             await asyncio.to_thread(KafkaServer.install)
             progress.step("carrier simulator: a Twilio and a Vonage")
+            port = free_port()
             certificate = make_certificate(home / "stack")
-            config = SimConfig(home=home / "carrier-sim", trust=certificate.authority)
+            simulation = read(write_simulation(home, f"https://localhost:{port}"))
+            config = simulation.config(home=home / "carrier-sim", trust=certificate.authority)
             async with CarrierSim(config) as sim:
-                Scenario.provision(sim, public_key)
-                progress.step("Kafka, Redis, edge, agent, and the four services")
+                simulation.provision(sim)
+                progress.step("Redis, edge, agent, and the four services on Kafka")
                 stack = Stack(
                     home / "stack",
+                    port=port,
                     certificate=certificate,
                     carriers={"twilio": sim.base_url, "vonage": sim.base_url},
                     carrier_ca=sim.ca_pem,
@@ -134,7 +155,7 @@ async def run_demo(home: Path, console: Console) -> bool:
                 async with stack:
                     scenario = Scenario(stack, sim)
                     progress.step("configurations, numbers and a workflow, over the API")
-                    await scenario.set_up(private_key)
+                    await scenario.set_up(credentials(home))
                     progress.step("four calls: Twilio and Vonage, in and out")
                     progress.calls = scenario.calls
                     await scenario.run(lambda: None)
@@ -163,9 +184,13 @@ def _conclude(
     home: Path,
 ) -> None:
     console.print()
+    legend = (
+        "instructions: from the provider's webhook. agent answers: from the caller's last word to the agent's first\n"
+        "    sound (the example agent waits for 600 ms of quiet). objections: what a real carrier would reject or warn about."
+    )
     if scenario is not None and any(call.record for call in scenario.calls):
         console.print(calls_table(scenario.calls))
-        console.print()
+        console.print(f"\n    [dim]{legend}[/dim]\n")
         for call in scenario.calls:
             for text in call.problems:
                 console.print(f"  [red]✗[/red] {call.provider} {call.direction}: {text}")

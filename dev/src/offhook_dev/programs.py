@@ -1,6 +1,7 @@
 """A program of ours (a service, the agent, the edge, the simulator) as a watched child process."""
 
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from offhook_dev.servers import Server
 
-# The environment's proxy is for the outside; health is asked on the loopback.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 class Program(Server):
-    """Ready when `ready_url` is answered with 200. Logs go to `<home>/logs/<name>.log`."""
+    """Ready when `ready_url` is answered with 200. Logs go to `<home>/logs/<name>.log`.
+
+    `ready_trust`: the authority (PEM) of an `https` one, which may appear only when the program starts.
+    """
 
     def __init__(
         self,
@@ -24,11 +25,13 @@ class Program(Server):
         port: int,
         ready_url: str,
         env: Mapping[str, str] | None = None,
+        ready_trust: Path | None = None,
     ) -> None:
         self.name = name
         super().__init__(home / "logs", port=port)
         self._argv = list(command)
         self._ready_url = ready_url
+        self._ready_trust = ready_trust
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
 
     def _prepare(self) -> None:
@@ -41,8 +44,15 @@ class Program(Server):
         return self._env
 
     def _answers(self) -> bool:
+        # The environment's proxy is for the outside; health is asked on the loopback.
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self._ready_trust is not None:
+            if not self._ready_trust.exists():
+                return False
+            context = ssl.create_default_context(cafile=str(self._ready_trust))
+            handlers.append(urllib.request.HTTPSHandler(context=context))
         try:
-            with _opener.open(self._ready_url, timeout=2) as answer:
+            with urllib.request.build_opener(*handlers).open(self._ready_url, timeout=2) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

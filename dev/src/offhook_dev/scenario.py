@@ -1,50 +1,20 @@
 """The demo's four calls: what is set up, who rings whom, what the caller does, and what must be true afterwards."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from carrier_sim import (
-    Callee,
-    Caller,
-    CallReport,
-    CarrierSim,
-    HangUp,
-    Press,
-    Say,
-    StayUntilHungUp,
-    WaitForAgent,
-)
+from carrier_sim import Caller, CallReport, CarrierSim
+from carrier_sim.twilio.carrier import TwilioCarrier
+from carrier_sim.vonage.carrier import VonageCarrier
 from offhook_dev.errors import DevError
+from offhook_dev.simulated import AGENT_HANGS_UP, CALLEES, CALLER_HANGS_UP, NUMBERS, PERSON
 from offhook_dev.stack import Stack
 
-# Obviously made up; the simulator believes in them.
-TWILIO_ACCOUNT: Final = "AC" + "0" * 31 + "1"
-TWILIO_TOKEN: Final = "not-a-real-auth-token-0123456789"
-VONAGE_APPLICATION: Final = "aaaaaaaa-0000-4000-8000-000000000001"
-VONAGE_KEY: Final = "abcd1234"
-VONAGE_SECRET: Final = "NotARealSecret1"
-VONAGE_SIGNATURE_SECRET: Final = "not-a-real-signature-secret-0123456789"
-
-# Numbers of the fictional 555-01xx range; the demo rings nobody.
-TWILIO_NUMBER: Final = "+14155550100"
-VONAGE_NUMBER: Final = "+14155550101"
-PERSON: Final = "+14155550142"
-TWILIO_CALLEE: Final = "+14155550143"
-VONAGE_CALLEE: Final = "+14155550144"
-
 STATUSES: Final = ["initiated", "ringing", "answered", "completed"]
-
-_TALK: Final = (WaitForAgent(timeout_s=10), Say(1.6), WaitForAgent(timeout_s=10))
-CALLER_HANGS_UP: Final = Caller(steps=(*_TALK, HangUp()), seed=7)
-# The example agent hangs up when it hears `#`.
-AGENT_HANGS_UP: Final = Caller(steps=(*_TALK, Press("#"), StayUntilHungUp(10)), seed=8)
 
 
 @dataclass(slots=True)
@@ -85,18 +55,6 @@ class DemoCall:
         }
 
 
-def vonage_private_key() -> tuple[str, str]:
-    """A fresh RSA key pair as PEM: private, public. The provider knows the public half."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private.decode(), public.decode()
-
-
 class ApiError(DevError):
     """The stack's API answered with an error status."""
 
@@ -135,7 +93,7 @@ class Api:
 class Scenario:
     """Sets up two accounts with a number each and one workflow, then makes the four calls at once."""
 
-    def __init__(self, stack: Stack, sim: CarrierSim) -> None:
+    def __init__(self, stack: Stack, sim: CarrierSim | None = None) -> None:
         self._stack = stack
         self._sim = sim
         self.api = Api(stack)
@@ -148,22 +106,11 @@ class Scenario:
             DemoCall("vonage", "outbound", "callee"),
         ]
 
-    @staticmethod
-    def provision(sim: CarrierSim, vonage_public_key: str) -> None:
-        """Give the simulated carriers the accounts, numbers and people of the demo."""
-        sim.twilio.add_account(TWILIO_ACCOUNT, TWILIO_TOKEN)
-        sim.vonage.add_application(
-            VONAGE_APPLICATION,
-            public_key=vonage_public_key,
-            api_key=VONAGE_KEY,
-            api_secret=VONAGE_SECRET,
-            signature_secret=VONAGE_SIGNATURE_SECRET,
-        )
-        sim.callees[TWILIO_CALLEE] = Callee(answer_after_s=0.5, caller=AGENT_HANGS_UP)
-        sim.callees[VONAGE_CALLEE] = Callee(answer_after_s=0.5, caller=CALLER_HANGS_UP)
-
-    async def set_up(self, vonage_private_key_pem: str) -> None:
-        """Workflow, configurations and numbers over the API; the numbers' URLs at the providers as an operator would set them."""
+    async def set_up(self, credentials: dict[str, dict[str, str]]) -> None:
+        """Workflow, configurations and numbers over the API, as an operator would, unless they are there already."""
+        if known := (await self.api.get("/workflows"))["items"]:
+            self.workflow_id = known[0]["workflow_id"]
+            return
         workflow = await self.api.post(
             "/workflows",
             {
@@ -174,17 +121,7 @@ class Scenario:
             },
         )
         self.workflow_id = workflow["workflow_id"]
-        credentials: dict[str, dict[str, Any]] = {
-            "twilio": {"account_sid": TWILIO_ACCOUNT, "auth_token": TWILIO_TOKEN},
-            "vonage": {
-                "application_id": VONAGE_APPLICATION,
-                "private_key": vonage_private_key_pem,
-                "api_key": VONAGE_KEY,
-                "api_secret": VONAGE_SECRET,
-                "signature_secret": VONAGE_SIGNATURE_SECRET,
-            },
-        }
-        for provider, number in (("twilio", TWILIO_NUMBER), ("vonage", VONAGE_NUMBER)):
+        for provider, number in NUMBERS.items():
             configuration = await self.api.post(
                 "/telephony-configurations",
                 {
@@ -204,40 +141,18 @@ class Scenario:
                     "default_caller_id": True,
                 },
             )
-        public = self._stack.address.public_url
-        inbound = f"{public}/api/v1/telephony/inbound/run"
-        fallback = f"{public}/api/v1/telephony/inbound/fallback"
-        status = f"{public}/api/v1/telephony/status-callback/inbound"
-        self._sim.twilio.add_number(
-            TWILIO_ACCOUNT,
-            TWILIO_NUMBER,
-            voice_url=inbound,
-            voice_fallback_url=fallback,
-            status_callback=status,
-        )
-        self._sim.vonage.add_number(VONAGE_APPLICATION, VONAGE_NUMBER)
-        self._sim.vonage.set_webhooks(
-            VONAGE_APPLICATION,
-            answer_url=inbound,
-            answer_method="POST",
-            event_url=status,
-            fallback_answer_url=fallback,
-            fallback_method="POST",
-        )
 
     async def run(self, changed: Callable[[], None], timeout_s: float = 45.0) -> None:
         """Make the four calls; `changed` is called whenever a call's record has moved on."""
+        assert self._sim is not None
+        sim = self._sim
         watcher = asyncio.create_task(self._watch(changed))
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-                group.create_task(
-                    self._inbound(self.calls[0], self._sim.twilio, TWILIO_NUMBER, CALLER_HANGS_UP)
-                )
-                group.create_task(self._outbound(self.calls[1], TWILIO_CALLEE))
-                group.create_task(
-                    self._inbound(self.calls[2], self._sim.vonage, VONAGE_NUMBER, AGENT_HANGS_UP)
-                )
-                group.create_task(self._outbound(self.calls[3], VONAGE_CALLEE))
+                group.create_task(self._inbound(self.calls[0], sim.twilio, CALLER_HANGS_UP))
+                group.create_task(self._outbound(self.calls[1], sim))
+                group.create_task(self._inbound(self.calls[2], sim.vonage, AGENT_HANGS_UP))
+                group.create_task(self._outbound(self.calls[3], sim))
             await self._settle(5.0)
         except TimeoutError:
             for call in self.calls:
@@ -252,16 +167,18 @@ class Scenario:
         for call in self.calls:
             self._judge(call)
 
-    async def _inbound(self, call: DemoCall, carrier: Any, number: str, caller: Caller) -> None:
-        call.report = await carrier.call_in(PERSON, number, caller=caller)
+    async def _inbound(
+        self, call: DemoCall, carrier: TwilioCarrier | VonageCarrier, script: dict[str, Any]
+    ) -> None:
+        call.report = await carrier.call_in(PERSON, NUMBERS[call.provider], Caller.from_data(script))
 
-    async def _outbound(self, call: DemoCall, callee: str) -> None:
+    async def _outbound(self, call: DemoCall, sim: CarrierSim) -> None:
         placed = await self.api.post(
             "/calls",
             {
                 "workflow_id": self.workflow_id,
                 "configuration_id": self.configurations[call.provider],
-                "to": callee,
+                "to": CALLEES[call.provider],
                 "metadata": {"demo": True},
             },
             headers={"Idempotency-Key": f"demo-{call.provider}"},
@@ -271,7 +188,7 @@ class Scenario:
             if call.record.get("status") == "failed":
                 return
             await asyncio.sleep(0.05)
-        call.report = await self._sim.next_report(provider_call_id)
+        call.report = await sim.next_report(provider_call_id)
 
     async def _watch(self, changed: Callable[[], None]) -> None:
         while True:
@@ -327,8 +244,3 @@ class Scenario:
             problems.append(f"the caller heard only {report.agent_audio_ms} ms of the agent")
         if record.get("caller_audio_ms", 0) < 1500:
             problems.append(f"the agent heard only {record.get('caller_audio_ms')} ms of the caller")
-
-
-def masked(number: str) -> str:
-    """A phone number for the screen."""
-    return re.sub(r"(?<=^.{4}).(?=.{3})", "•", number)

@@ -21,8 +21,8 @@ from rich.table import Table
 from offhook_dev.edge import make_certificate
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
-from offhook_dev.scenario import Scenario, simulation_file, vonage_private_key
-from offhook_dev.simulator import simulator_program
+from offhook_dev.scenario import Scenario
+from offhook_dev.simulated import credentials, simulator, write_simulation
 from offhook_dev.stack import Stack
 
 DEFAULT_PORT: Final = 8080
@@ -99,27 +99,26 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
         loop.add_signal_handler(number, ending.set)
     (home / "supervisor.pid").write_text(str(os.getpid()))
     certificate = make_certificate(home)
-    private_key, public_key = vonage_private_key(home / "vonage-simulated.pem")
-    simulator = None
+    carrier = None
     if public_url is None:
-        config = home / "simulation.yaml"
-        config.write_text(simulation_file(public_key, f"https://localhost:{port}"))
-        simulator = simulator_program(home, config, trust=certificate.authority)
-        await simulator.start()
-    base_url = f"https://127.0.0.1:{simulator.port}" if simulator else None
+        carrier = simulator(home, write_simulation(home, f"https://localhost:{port}"), certificate.authority)
+        await carrier.start()
+    base_url = f"https://127.0.0.1:{carrier.port}" if carrier else None
     stack = Stack(
         home,
         port=port,
         public_url=public_url,
         certificate=certificate,
         carriers={"twilio": base_url, "vonage": base_url} if base_url else None,
-        carrier_ca=home / "carrier-sim" / "ca.pem" if simulator else None,
+        carrier_ca=home / "carrier-sim" / "ca.pem" if carrier else None,
     )
     try:
         async with stack:
-            if simulator is not None:
-                await Scenario.set_up_once(stack, private_key)
-            programs = [*stack.servers.values(), *([simulator] if simulator else [])]
+            if carrier is not None:
+                scenario = Scenario(stack)
+                await scenario.set_up(credentials(home))
+                await scenario.api.close()
+            programs = [*stack.servers.values(), *([carrier] if carrier else [])]
             state: dict[str, Any] = asdict(stack.address) | {"simulator": base_url}
             while not ending.is_set():
                 for program in programs:
@@ -134,8 +133,8 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
                 except TimeoutError:
                     continue
     finally:
-        if simulator is not None:
-            await simulator.stop()
+        if carrier is not None:
+            await carrier.stop()
         (home / "state.json").unlink(missing_ok=True)
         (home / "supervisor.pid").unlink(missing_ok=True)
 
