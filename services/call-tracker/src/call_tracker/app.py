@@ -52,6 +52,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         batch_size=settings.batch_size,
         batch_wait_s=settings.batch_wait_s,
         longest_retry_s=5.0,  # a store that is back is caught up with soon
+        session_timeout_s=6.0,  # so are the partitions of a process that was killed (Kafka's least by default)
     )
 
     @asynccontextmanager
