@@ -138,7 +138,7 @@ class TwilioMediaServer:
             media = decoded.media
             if not self._stream_sid:
                 raise MediaError("audio before the start message")
-            if media is None or media.track != "inbound":
+            if media is None or media.track.startswith("outbound"):
                 return Ignored("a media message without inbound audio")
             if decoded.streamSid != self._stream_sid:
                 return Ignored("audio of another stream")
