@@ -18,6 +18,8 @@ from counting_provider import (
     twilio_call,
     twilio_error,
 )
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from dialling import HASTY, Desk, make_worker, until
 from running_number_sync import KEYRING, OTHER_TWILIO, PUBLIC_URL, TWILIO
 from sqlalchemy import update
@@ -413,6 +415,37 @@ async def test_ending_a_call_is_tried_again_whatever_became_of_the_answer(
         await desk.closed("run1")
     assert provider.hang_ups == ["CA1"] * 4
     assert await desk.told("run1") == []
+
+
+@on_sqlite
+async def test_a_hang_up_that_comes_too_early_is_tried_again_until_it_is_not(
+    database: Database, provider: CountingProvider
+) -> None:
+    """Vonage refuses to end a call within about two seconds of its creation."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    credentials = {
+        "application_id": "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
+        "private_key": pem.decode(),
+        "api_key": "abcd1234",
+        "signature_secret": "s" * 32,
+    }
+    desk = await Desk(database, provider="vonage").open(credentials=credentials)
+    provider.to_hang_up = [Answer(400, {"Error": "Bad Request"})] * 3
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await until(lambda: _count(provider, 1))
+        await worker.record_commands([desk.hang_up("run1")])
+        await desk.closed("run1")
+    [asked] = provider.dials
+    assert asked["to"] == [{"type": "phone", "number": "442079460000"}]
+    [originated] = await desk.told("run1")
+    assert isinstance(originated, CallOriginated)
+    assert originated.conversation_id
+    assert provider.hang_ups == [originated.provider_call_id] * 4
 
 
 @on_sqlite
