@@ -163,6 +163,10 @@ class Bridge:
             )
             response = WSUpgradeResponse.create_error_response(decision.status, b"refused\n")
             return WSUpgradeResponseWithListener(response, None)
+        options = (option.strip() for option in headers.get("connection", "").lower().split(","))
+        if "upgrade" in options:
+            # It is a list (RFC 9110, 7.6.1) and proxies add to it; picows compares it with this one word.
+            request.headers["Connection"] = "upgrade"
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), decision)
 
     def _decide(self, target: bytes, headers: dict[str, str]) -> Call | Refusal:
