@@ -38,6 +38,7 @@ class Customer:
 
     sim: CarrierSim
     tls: bool = True
+    hosts: tuple[str, ...] = ()
     answers: dict[str, Answerer] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
     upgrades: list[web.Request] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Customer:
         context = None
         if self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*self.sim.certificate_files())
+            context.load_cert_chain(*self.sim.certificate_files(*self.hosts))
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         self.port = self._runner.addresses[0][1]

@@ -205,6 +205,6 @@ async def test_tokens_are_checked_against_the_applications_key(
     ]
     for token in tokens:
         assert await asyncio.to_thread(status, token) == 401
+    wrong = client_of(sim, specs, private_key, "wrong")
     with pytest.raises(AuthenticationError):
-        wrong = client_of(sim, specs, private_key, "wrong")
         await asyncio.to_thread(wrong.application.get_application, APPLICATION)

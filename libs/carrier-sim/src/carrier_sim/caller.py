@@ -135,7 +135,9 @@ Ending = Literal["hung-up", "script-ended", "gave-up-waiting-for-the-end"]
 
 
 async def play(caller: Caller, line: Line) -> Ending:
-    """Play the script on an open line; returns when the person puts the phone down. Cancelled when the other side ends the call."""
+    """Play the script on an open line; returns when the person puts the phone down. Cancelled when the other
+    side ends the call.
+    """
     for index, step in enumerate(caller.steps):
         match step:
             case Say():

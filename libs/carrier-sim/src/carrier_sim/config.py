@@ -13,7 +13,8 @@ class SimConfig:
     """Settings of one simulation.
 
     `host`, `port`: where its REST APIs listen (port 0: any free one). `hosts`: further names on its certificate.
-    `allow_plain`: http and ws are allowed, as no real carrier does; `tls=False` (the simulator itself speaks plain HTTP) needs it.
+    `allow_plain`: http and ws are allowed, as no real carrier does; `tls=False` (the simulator itself speaks
+    plain HTTP) needs it.
     `home`: a directory for the throw-away authority's certificate (default: a temporary one).
     `trust`: a PEM file with authorities the carrier accepts beside its own; `trust_system`: the system's too.
     `resolve`: host → `address:port`, so that a public name can be served from this machine.

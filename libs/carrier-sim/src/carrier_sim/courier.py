@@ -8,18 +8,24 @@ from carrier_sim.faults import Fortune
 from carrier_sim.report import CallReport
 
 _LONGEST_HOLD_S = 2.0
+_LONGEST_QUEUE_S = 1.0
 
 Delivery = Callable[[], Awaitable[None]]
 
 
 class Courier:
-    """One call's callbacks. Without faults they leave in order and at once; no delivery waits for another's answer."""
+    """One call's callbacks. Without faults they arrive in order: the next leaves when the one before was answered.
+
+    Real carriers promise no order; `Faults.reorder` takes it away. A callback that gets no answer holds the next up for a
+    second, not for its whole timeout.
+    """
 
     def __init__(self, report: CallReport, fortune: Fortune) -> None:
         self._report = report
         self._fortune = fortune
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[asyncio.Event] = []
+        self._last: asyncio.Task[None] | None = None
 
     def post(self, name: str, deliver: Delivery) -> None:
         """Send a callback now, as its fate will have it. `deliver` makes the attempts and reports them."""
@@ -32,18 +38,21 @@ class Courier:
         if fate.delay_s:
             self._report.faults.append(f"delayed {name} by {fate.delay_s:.2f} s")
         overtaken: asyncio.Event | None = None
+        overtakes: list[asyncio.Event] = []
         if fate.held:
             self._report.faults.append(f"held {name} back")
             overtaken = asyncio.Event()
             self._held.append(overtaken)
         else:
-            for earlier in self._held:
-                earlier.set()
-            self._held.clear()
+            overtakes, self._held = self._held, []
+        in_order = not fate.held and not fate.delay_s
+        before = self._last if in_order else None
         for _ in range(fate.copies):
-            task = asyncio.create_task(self._deliver(deliver, fate.delay_s, overtaken))
+            task = asyncio.create_task(_deliver(deliver, fate.delay_s, before, overtaken, overtakes))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if in_order:
+                self._last = task
 
     async def drain(self) -> None:
         """Wait until everything is delivered or given up."""
@@ -55,15 +64,25 @@ class Courier:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @staticmethod
-    async def _deliver(deliver: Delivery, delay_s: float, overtaken: asyncio.Event | None) -> None:
-        if overtaken is not None:
-            # Nothing overtakes the last callback: it is then merely late.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LONGEST_HOLD_S):
-                    await overtaken.wait()
-                # Time for the one that overtook it to arrive.
-                await asyncio.sleep(0.05)
-        if delay_s:
-            await asyncio.sleep(delay_s)
+
+async def _deliver(
+    deliver: Delivery,
+    delay_s: float,
+    before: asyncio.Task[None] | None,
+    overtaken: asyncio.Event | None,
+    overtakes: list[asyncio.Event],
+) -> None:
+    if before is not None and not before.done():
+        await asyncio.wait({before}, timeout=_LONGEST_QUEUE_S)
+    if overtaken is not None:
+        # Nothing overtakes the last callback: it is then merely late.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_HOLD_S):
+                await overtaken.wait()
+    if delay_s:
+        await asyncio.sleep(delay_s)
+    try:
         await deliver()
+    finally:
+        for earlier in overtakes:
+            earlier.set()

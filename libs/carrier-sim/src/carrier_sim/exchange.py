@@ -14,6 +14,9 @@ from carrier_sim.web import WebClient
 # What calls get to deliver their last callbacks when the simulation stops, seconds.
 _GOODBYE_S = 3.0
 
+_KEPT_REPORTS = 5000
+_KEPT_WITH_AUDIO = 200
+
 _log = logging.getLogger("carrier_sim")
 
 
@@ -67,8 +70,12 @@ class Exchange:
         return Fortune(faults or self.faults, self._calls)
 
     def ended(self, report: CallReport) -> None:
-        """Enter the report of a call that is over."""
+        """Enter the report of a call that is over. Old reports lose their audio, very old ones are forgotten."""
         self.reports.append(report)
+        if len(self.reports) > _KEPT_WITH_AUDIO:
+            old = self.reports[-_KEPT_WITH_AUDIO - 1]
+            old.heard = old.spoken = b""
+        del self.reports[:-_KEPT_REPORTS]
         for waiter in self._waiters.pop(report.provider_call_id, []):
             if not waiter.done():
                 waiter.set_result(report)

@@ -12,7 +12,8 @@ class Faults:
     `reorder`: held back until the call's next callback was sent (at most two seconds). Requests for instructions are
     never touched, except by `duplicate_instructions`. `kill_media_after_s`: the media socket dies without a word so long
     after its start; `half_open_media_after_s`: it stays open, but nothing more comes or is read. Each of the two
-    happens to the first `media_faults_per_call` sockets of a call. The same `seed` gives the same fates to the same calls in order.
+    happens to the first `media_faults_per_call` sockets of a call. The same `seed` gives the same fates to
+    the same calls in order.
     """
 
     duplicate: float = 0.0
@@ -53,7 +54,7 @@ class Fortune:
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(f"{self.faults.seed}/{self.ordinal}")
+        self._random = random.Random(f"{self.faults.seed}/{self.ordinal}")  # noqa: S311 - fates
 
     def next(self) -> Fate:
         """The fate of the next callback."""

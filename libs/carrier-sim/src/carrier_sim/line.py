@@ -107,6 +107,8 @@ class Line:
         self.report.heard = bytes(self._heard)
         self.report.spoken = bytes(self._spoken)
         self.report.sample_rate = self.sample_rate
+        self._heard.clear()
+        self._spoken.clear()
 
     def _frame(self) -> None:
         mouth = self._mouth.popleft() if self._mouth else self._silence

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from carrier_sim.callee import Callees
 from carrier_sim.config import SimConfig
+from carrier_sim.control import Control
 from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
@@ -83,7 +84,7 @@ class CarrierSim:
         )
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
-        names = {"127.0.0.1", "localhost", self.config.host, *self.config.hosts} - {"0.0.0.0"}
+        names = {"127.0.0.1", "localhost", self.config.host, *self.config.hosts} - {"0.0.0.0"}  # noqa: S104
         tls = self._authority.server_context(*sorted(names)) if self.config.tls else None
         site = web.TCPSite(self._runner, self.config.host, self.config.port, ssl_context=tls)
         await site.start()
@@ -103,4 +104,5 @@ class CarrierSim:
         app = web.Application(client_max_size=1024 * 1024)
         app.add_routes(TwilioRest(self.twilio).routes())
         app.add_routes(VonageRest(self.vonage).routes())
+        app.add_routes(Control(self._exchange, self.twilio, self.vonage).routes())
         return app

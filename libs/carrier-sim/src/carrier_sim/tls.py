@@ -15,7 +15,7 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._ca = trustme.CA(organization_name="Carrier simulator, for tests only")
-        self.ca_pem = directory / "carrier-sim-ca.pem"
+        self.ca_pem = directory / "ca.pem"
         self._ca.cert_pem.write_to_path(str(self.ca_pem))
 
     def server_context(self, *hosts: str) -> ssl.SSLContext:

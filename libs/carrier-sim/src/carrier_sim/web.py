@@ -99,7 +99,11 @@ class WebClient:
         self._context = context
         self._allow_plain = allow_plain
         self._connector = aiohttp.TCPConnector(
-            ssl=context, force_close=True, limit=0, resolver=_Resolver(resolve or {}), use_dns_cache=False
+            ssl=context,
+            force_close=True,
+            limit=0,
+            resolver=_Resolver({} if resolve is None else resolve),
+            use_dns_cache=False,
         )
 
     async def close(self) -> None:

@@ -91,7 +91,7 @@ class Plan:
     detection: Detection | None = None
 
 
-class _Over(Exception):
+class _EndOfCall(Exception):  # noqa: N818 - not an error
     """The call's instructions end the call here."""
 
     def __init__(self, cause: str) -> None:
@@ -264,7 +264,7 @@ class TwilioCall(LiveCall):
                 if following is None:
                     return "end-of-instructions"
                 source = following
-        except _Over as over:
+        except _EndOfCall as over:
             return over.cause
         self.report.violate("sim-endless", f"more than {_MAX_DOCUMENTS} documents in one call")
         return "application-error"
@@ -292,13 +292,13 @@ class TwilioCall(LiveCall):
                 document = twiml.read(answer.body, answer.media_type)
                 return await self._accept(document, self.plan.fallback_url), url, self.plan.fallback_method
         await self._apologise()
-        raise _Over("application-error")
+        raise _EndOfCall("application-error")
 
     async def _accept(self, document: twiml.Document, where: str) -> twiml.Document:
         self._object(document, where)
         if document.failed:
             await self._apologise()
-            raise _Over("application-error")
+            raise _EndOfCall("application-error")
         return document
 
     def _object(self, document: twiml.Document, where: str) -> None:
@@ -316,11 +316,11 @@ class TwilioCall(LiveCall):
                     return Source(urljoin(base, url) if url else base, redirect_method if url else method)
                 case twiml.Reject(reason):
                     if self._line is None:
-                        raise _Over("busy" if reason == "busy" else "no-answer")
-                    raise _Over("end-of-instructions")
+                        raise _EndOfCall("busy" if reason == "busy" else "no-answer")
+                    raise _EndOfCall("end-of-instructions")
                 case twiml.Hangup():
                     self._answer()
-                    raise _Over("hangup")
+                    raise _EndOfCall("hangup")
                 case twiml.Pause(seconds):
                     await asyncio.sleep(seconds)
                 case twiml.Say(text, loop):

@@ -1,6 +1,7 @@
 """Vonage's end of an audio WebSocket, without I/O.
 
-https://developer.vonage.com/en/voice/voice-api/concepts/websockets. Written from the documentation, independently of the code that
+https://developer.vonage.com/en/voice/voice-api/concepts/websockets. Written from the documentation,
+independently of the code that
 will be at the other end.
 """
 

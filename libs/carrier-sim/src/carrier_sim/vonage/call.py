@@ -58,7 +58,7 @@ class SocketLeg:
     answered: datetime | None = None
 
 
-class _Over(Exception):
+class _EndOfCall(Exception):  # noqa: N818 - not an error
     """The call's instructions end the call here."""
 
     def __init__(self, cause: str) -> None:
@@ -201,7 +201,7 @@ class VonageCall(LiveCall):
                 if following is None:
                     return "end-of-instructions"
                 instructions = following
-        except _Over as over:
+        except _EndOfCall as over:
             return over.cause
         self.report.violate("sim-endless", f"more than {_MAX_DOCUMENTS} NCCOs in one call")
         return "application-error"
@@ -245,7 +245,7 @@ class VonageCall(LiveCall):
                 if not instructions.failed:
                     return instructions
                 self._tell_error(instructions.reason)
-        raise _Over("application-error")
+        raise _EndOfCall("application-error")
 
     def _object(self, instructions: ncco.Ncco, where: str) -> None:
         for objection in instructions.objections:

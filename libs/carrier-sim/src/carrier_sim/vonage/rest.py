@@ -335,7 +335,8 @@ class VonageRest:
         }
         return web.json_response(application_resource(application))
 
-    # --- numbers and account -----------------------------------------------------------------------------------------------------
+    # --- numbers and account
+    # -----------------------------------------------------------------------------------------------------
 
     def _balance(self, request: web.Request, body: bytes) -> web.Response:
         try:
