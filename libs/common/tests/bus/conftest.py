@@ -1,7 +1,7 @@
 """The two backends of the bus's contract: FastStream's in-memory broker with a log, and real Apache Kafka.
 
-A test that takes `backend` runs on both and says what holds for both. Each test has topics of its own, so nothing that
-one publishes is seen by another.
+A test that takes `backend` runs on both and says what holds for both. Each test has topics of its own, so
+nothing that one publishes is seen by another.
 """
 
 import asyncio
@@ -42,7 +42,11 @@ class Backend(Protocol):
         """A new topic."""
 
     async def append(
-        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         """Write a record past the bus, as a stranger would."""
 
@@ -64,7 +68,11 @@ class MemoryBackend:
         return new_topic(cleanup)
 
     async def append(
-        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         self.cluster.append(topic.name, value, key, headers)
 
@@ -93,7 +101,11 @@ class KafkaBackend:
         return topic
 
     async def append(
-        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap) as producer:
             await producer.send_and_wait(topic.name, value, key, headers=list(headers))

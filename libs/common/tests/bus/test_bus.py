@@ -164,12 +164,33 @@ async def test_a_failing_handler_gets_the_same_batch_again_and_nothing_is_skippe
     assert effects.of("run") == list(range(20))
 
 
+async def test_a_handler_that_somebody_else_cancels_gets_its_batch_again(backend: Backend) -> None:
+    topic, effects, calls = await backend.topic(), Effects(), []
+
+    async def cancelled_at_first(events: Sequence[Event[Any]]) -> None:
+        calls.append(len(events))
+        if len(calls) == 1:
+            inner = asyncio.create_task(asyncio.sleep(3600))
+            inner.cancel()
+            await inner
+        await effects(events)
+
+    async with backend.bus() as bus:
+        bus.consume(topic, group="g", handler=cancelled_at_first, first_retry_s=0.05)
+        await bus.start()
+        await bus.publish_many(topic, [key_pressed("run", number) for number in range(5)])
+        await eventually(lambda: len(calls) > 1)
+        await bus.publish(topic, key_pressed("run", 5))
+        await eventually(lambda: len(effects.events) >= 6)
+    assert effects.of("run") == list(range(6))
+
+
 async def test_an_undecodable_record_goes_to_the_dead_letters_as_it_was(backend: Backend) -> None:
     topic, effects = await backend.topic(), Effects()
     good = key_pressed("run", 1)
     _, headers = encode(good)
     garbled = [(name, text.encode()) for name, text in headers.items()]
-    strange = [("ce_id", b"\xff\xfe"), ("x", b"1"), ("x", b"2")]
+    strange = [("ce_id", b"\xff\xfe"), ("x", b"1"), ("x", b"2"), ("y", None)]
     async with backend.bus(service="reader") as bus:
         await bus.start()
         await backend.append(topic, b"run", b"{not json", garbled)

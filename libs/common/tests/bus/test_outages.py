@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,16 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from offhook_dev.kafka import KafkaServer
 
 from offhook.bus import Bus, BusUnavailable, EventTooLarge, Outlet
 from offhook.bus.bus import OutgoingRecord
 from offhook.events import DtmfReceived, Event, decode
 from offhook.topics import CALL_EVENTS, CALL_STATES
+from offhook_dev.kafka import KafkaServer
 
-from .conftest import KafkaSettings, create_topics, eventually, first_seen, key_pressed, numbers, read_all
+from .conftest import (
+    KafkaSettings,
+    create_topics,
+    eventually,
+    first_seen,
+    key_pressed,
+    new_topic,
+    numbers,
+    read_all,
+)
 
 pytestmark = pytest.mark.real
 
@@ -44,42 +52,19 @@ async def events_of(kafka: KafkaServer, run: str) -> list[int]:
 
 async def run_process(script: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
+        sys.executable, str(Path(__file__).parent / script), *arguments, stdout=asyncio.subprocess.PIPE
     )
-
-
-CONSUMER = """
-import asyncio, json, sys, types
-from offhook.bus import Bus
-from offhook.topics import CALL_EVENTS
-
-async def main(bootstrap, group, last):
-    bus = Bus(types.SimpleNamespace(kafka_bootstrap=bootstrap, replication_factor=1, partitions=4), service="consumer")
-    seen = 0
-    async def handle(events):
-        nonlocal seen
-        for event in events:
-            print(json.dumps([event.subject, event.data.at_ms]), flush=True)
-            seen += 1
-            if seen == last:
-                await asyncio.sleep(3600)  # in the middle of a batch
-            await asyncio.sleep(0.001)
-    bus.consume(CALL_EVENTS, group=group, handler=handle, batch_size=40, session_timeout_s=3)
-    await bus.start()
-    await asyncio.sleep(3600)
-
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
-"""
 
 
 async def test_a_consumer_killed_in_the_middle_of_a_batch_loses_and_skips_nothing(kafka: KafkaServer) -> None:
     runs = [f"killed{index}" for index in range(8)]
-    group = f"killed-{os.getpid()}"
+    topic = new_topic("delete")
+    await create_topics(kafka.bootstrap, topic)
     effects: list[tuple[str, int]] = []
     async with bus_on(kafka) as bus:
         await bus.start()
-        await bus.publish_many(CALL_EVENTS, [key_pressed(run, n) for n in range(50) for run in runs])
-    first = await run_process(CONSUMER, kafka.bootstrap, group, "90")
+        await bus.publish_many(topic, [key_pressed(run, n) for n in range(50) for run in runs])
+    first = await run_process("killed_consumer.py", kafka.bootstrap, topic.name, "g", "90")
     assert first.stdout is not None
     while len(effects) < 90:
         subject, number = json.loads(await first.stdout.readline())
@@ -89,44 +74,20 @@ async def test_a_consumer_killed_in_the_middle_of_a_batch_loses_and_skips_nothin
     async with bus_on(kafka) as bus:
 
         async def store(events: Sequence[Event[Any]]) -> None:
-            effects.extend((event.subject, event.data.at_ms) for event in events if event.subject in runs)
+            effects.extend((event.subject, event.data.at_ms) for event in events)
 
-        bus.consume(CALL_EVENTS, group=group, handler=store, session_timeout_s=3)
+        bus.consume(topic, group="g", handler=store, session_timeout_s=3)
         await bus.start()
         await eventually(lambda: {*effects} >= {(run, number) for run in runs for number in range(50)})
     for run in runs:
         assert first_seen([number for subject, number in effects if subject == run]) == list(range(50))
 
 
-PUBLISHER = """
-import asyncio, sys, types
-from datetime import datetime, UTC
-from pathlib import Path
-from offhook.bus import Bus, Outlet
-from offhook.events import DtmfReceived, new_event
-from offhook.topics import CALL_EVENTS
-
-async def main(bootstrap, directory):
-    bus = Bus(types.SimpleNamespace(kafka_bootstrap=bootstrap, replication_factor=1, partitions=4), service="publisher")
-    await bus.start()
-    outlet = Outlet(bus, Path(directory), ack_timeout_s=0.3)
-    await outlet.start()
-    print("started", flush=True)
-    for number in range(100_000):
-        data = DtmfReceived(workflow_run_id="run", epoch=1, digit="1", at_ms=number)
-        event = new_event(data, source="/test", time=datetime.now(UTC), subject="run", event_id=f"e{number}")
-        print(await outlet.emit(CALL_EVENTS, event), flush=True)
-        await asyncio.sleep(0.001)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
 async def test_what_a_killed_publisher_had_acknowledged_is_not_lost(
     kafka_factory: KafkaFactory, tmp_path: Path
 ) -> None:
     kafka = kafka_factory()
-    publisher = await run_process(PUBLISHER, kafka.bootstrap, str(tmp_path))
+    publisher = await run_process("killed_publisher.py", kafka.bootstrap, str(tmp_path))
     assert publisher.stdout is not None
     assert (await publisher.stdout.readline()).strip() == b"started"
     acknowledged: list[bytes] = []
@@ -141,7 +102,7 @@ async def test_what_a_killed_publisher_had_acknowledged_is_not_lost(
     await read_until(500)
     publisher.send_signal(signal.SIGKILL)
     rest, _ = await publisher.communicate()
-    acknowledged.extend(line.strip() for line in rest.splitlines() if line.endswith(b"l") or line.endswith(b"a"))
+    acknowledged.extend(rest.split(b"\n")[:-1])
     assert b"spool" in acknowledged
     with sorted(tmp_path.glob("*.spool"))[-1].open("ab") as newest:
         newest.write(b"\x50\x00\x00\x00torn")
@@ -229,7 +190,7 @@ async def test_stopping_while_kafka_is_away_does_not_wait_for_it(kafka_factory: 
         kafka.pause()
         publishing = asyncio.create_task(bus.publish(CALL_EVENTS, key_pressed("run", 0)))
         await asyncio.sleep(0.2)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             await bus.stop()
         publishing.cancel()
         await asyncio.wait({publishing})
@@ -252,7 +213,9 @@ async def test_a_bus_that_starts_before_kafka_waits_for_it(kafka_factory: KafkaF
         assert bus.health().ready
 
 
-async def test_a_record_that_only_the_broker_finds_too_large_does_not_stop_the_next_ones(kafka: KafkaServer) -> None:
+async def test_a_record_that_only_the_broker_refuses_does_not_stop_the_next_ones(
+    kafka: KafkaServer,
+) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic("test.small", 1, 1, topic_configs={"max.message.bytes": "2000"})])
@@ -270,8 +233,6 @@ async def test_a_record_that_only_the_broker_finds_too_large_does_not_stop_the_n
 
 
 async def test_a_directory_catches_up_with_a_topic_that_was_compacted(kafka: KafkaServer) -> None:
-    from .conftest import new_topic
-
     topic = new_topic("compact")
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()

@@ -1,6 +1,9 @@
-"""Kafka, for all services: publish, consume, directories of compacted topics, dead letters, the durable outlet."""
+"""Kafka, for all services: publish, consume, directories of compacted topics, dead letters, the durable
+outlet.
+"""
 
-from offhook.bus.bus import Bus, BusSettings, OutgoingRecord
+from offhook.bus.broker import BusSettings
+from offhook.bus.bus import Bus, OutgoingRecord
 from offhook.bus.dead_letters import DeadLetter
 from offhook.bus.directory import Directory
 from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge, OutletError, OutletFull, PoisonError

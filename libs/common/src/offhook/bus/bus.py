@@ -1,7 +1,9 @@
-"""The bus: everything a service does with Kafka, on FastStream, with the policies of the whole installation set once.
+"""The bus: everything a service does with Kafka, on FastStream, with the policies of the whole installation
+set once.
 
-Publishing waits for all in-sync replicas (`acks=all`) with an idempotent producer. Consumers commit an offset only
-after the handler has returned for it (see `consumption`). Compacted topics are read into directories (see `directory`).
+Publishing waits for all in-sync replicas (`acks=all`) with an idempotent producer. Consumers commit an offset
+only after the handler has returned for it (see `consumption`). Compacted topics are read into directories
+(see `directory`).
 """
 
 import asyncio
@@ -10,20 +12,20 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker
 from faststream.kafka import Topic as BrokerTopic
 
+from offhook.bus.broker import HEARTBEAT_MS, MAX_RECORD_BYTES, REBALANCE_TIMEOUT_MS, BusSettings, build_broker
+from offhook.bus.consumer import WatchedConsumer
 from offhook.bus.consumption import BatchHandler, Consumption, Record, raw_batch, raw_body
 from offhook.bus.dead_letters import DeadLetter, Fuse
 from offhook.bus.directory import Directory, DirectoryReader
 from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge
 from offhook.bus.health import Health
-from offhook.bus.producer import Acknowledgement, RecordProducer
+from offhook.bus.producer import Acknowledgement
 from offhook.bus.provisioning import ensure_topics
 from offhook.events import Event, EventData, encode
 from offhook.telemetry import metrics
@@ -34,27 +36,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=EventData)
 
-# The broker refuses batches over 1,048,588 bytes by default; a record must fit with its batch's header.
-MAX_RECORD_BYTES: Final = 1_000_000
-_BATCH_BYTES: Final = 64 * 1024
-_LINGER_MS: Final = 2
-# A request waits this long for an answer. It must be longer than a rebalance, since JoinGroup waits for one.
-_REQUEST_TIMEOUT_MS: Final = 20_000
-_REBALANCE_TIMEOUT_MS: Final = 15_000
-_HEARTBEAT_MS: Final = 2_000
-_PROBE_EVERY_S: Final = 5.0
+_PROBE_EVERY_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 3.0
+_GOODBYE_S: Final = 3.0
+_STUCK_AFTER_S: Final = 60.0
 _CONNECT_RETRY_S: Final = 1.0
-
-
-class BusSettings(Protocol):
-    """What the bus needs of a service's settings."""
-
-    @property
-    def kafka_bootstrap(self) -> str: ...
-    @property
-    def replication_factor(self) -> int: ...
-    @property
-    def partitions(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +61,7 @@ class Bus:
         self.started = False
         self._settings = settings
         self._connect_timeout_s = connect_timeout_s
-        self._broker, self._producer = self._build_broker()
+        self._broker, self._producer = build_broker(settings, service)
         self._consumptions: list[tuple[Consumption, Any]] = []
         self._readers: list[DirectoryReader[Any]] = []
         self._directories: dict[tuple[str, type[EventData]], Directory[Any]] = {}
@@ -103,10 +89,11 @@ class Bus:
     ) -> None:
         """Have `handler` called with the decoded events of each batch, in order of the partition.
 
-        A batch holds up to `batch_size` events, perhaps of several partitions. Offsets are committed after the handler
-        has returned, so it sees every event at least once: what it does must be harmless to repeat. `PoisonError` buries
-        one event; `fuse_limit` poison records in a row stop the consumer. Anything else raised means: again, after
-        `first_retry_s`, doubling up to `longest_retry_s`, without end. A rebalance cancels a handler that takes over 10 s.
+        A batch holds up to `batch_size` events, perhaps of several partitions. Offsets are committed after
+        the handler has returned, so it sees every event at least once: what it does must be harmless to
+        repeat. `PoisonError` buries one event; `fuse_limit` poison records in a row stop the consumer.
+        Anything else raised means: again, after `first_retry_s`, doubling up to `longest_retry_s`, without
+        end. A rebalance cancels a handler that takes over 10 s.
         """
         self._must_not_be_started("consume")
         consumption = Consumption(
@@ -125,8 +112,8 @@ class Bus:
             # aiokafka's default would skip what was published before the group's first start.
             auto_offset_reset="earliest",
             session_timeout_ms=int(session_timeout_s * 1000),
-            heartbeat_interval_ms=_HEARTBEAT_MS,
-            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             listener=consumption,
             parser=raw_batch,
             decoder=raw_body,
@@ -198,9 +185,11 @@ class Bus:
         if self._unreachable_since is not None:
             away_s = time.monotonic() - self._unreachable_since
             problems.append(f"Kafka at {self._settings.kafka_bootstrap} does not answer since {away_s:.0f} s")
-        for consumption, _ in self._consumptions:
+        for consumption, subscriber in self._consumptions:
             if consumption.problem is not None:
                 problems.append(consumption.problem)
+            if subscriber.consumer is not None and subscriber.consumer.problem is not None:
+                problems.append(f"{consumption.name} cannot fetch: {subscriber.consumer.problem}")
         for reader in self._readers:
             if not reader.directory.ready:
                 problems.append(f"directory {reader.directory.topic.name} is still being read")
@@ -222,10 +211,11 @@ class Bus:
     # --- publishing
 
     async def publish(self, topic: Topic, event: Event[EventData], *, key: str | None = None) -> None:
-        """Publish one event; returns when all in-sync replicas have it. The key is the event's subject unless given.
+        """Publish one event; returns when all in-sync replicas have it. The key is the event's subject unless
+        given.
 
-        While Kafka is away this waits: bound it with `asyncio.timeout`, or use an `Outlet`. An event whose wait was
-        given up may still be published later. Raises `EventTooLarge`, `BusUnavailable`.
+        While Kafka is away this waits: bound it with `asyncio.timeout`, or use an `Outlet`. An event whose
+        wait was given up may still be published later. Raises `EventTooLarge`, `BusUnavailable`.
         """
         await self.deliver(self.outgoing(topic, event, key=key))
 
@@ -274,8 +264,13 @@ class Bus:
                 raise BusUnavailable(f"Kafka refused a record for {record.topic}: {again!r}") from again
 
     async def send(self, record: OutgoingRecord) -> Acknowledgement:
-        """Queue a record behind all that were sent before; the future is done when all in-sync replicas have it."""
+        """Queue a record behind all that were sent before; the future is done when all in-sync replicas have
+        it.
+        """
+        if not self._producer:
+            raise BusUnavailable("the bus is not started")
         try:
+            # The correlation id is not sent; without one, FastStream would draw a random one.
             acknowledgement: Acknowledgement = await self._broker.publish(
                 record.value,
                 record.topic,
@@ -296,29 +291,6 @@ class Bus:
 
     # --- inside
 
-    def _build_broker(self) -> tuple[KafkaBroker, RecordProducer]:
-        options: dict[str, Any] = {
-            "client_id": f"offhook-{self.service}",
-            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
-            "acks": "all",
-            "enable_idempotence": True,
-            "linger_ms": _LINGER_MS,
-            "max_batch_size": _BATCH_BYTES,
-            "max_request_size": MAX_RECORD_BYTES,
-        }
-        servers = self._settings.kafka_bootstrap.split(",")
-        broker = KafkaBroker(
-            servers,
-            **options,
-            apply_types=False,
-            ack_policy=AckPolicy.MANUAL,
-            logger=logging.getLogger("offhook.bus.faststream"),
-            log_level=logging.DEBUG,
-        )
-        producer = RecordProducer(lambda: AIOKafkaProducer(bootstrap_servers=servers, **options))
-        broker.config.broker_config.producer = producer
-        return broker, producer
-
     async def _connect(self) -> None:
         while True:
             try:
@@ -328,6 +300,9 @@ class Bus:
                 log.info("waiting for Kafka at %s: %s", self._settings.kafka_bootstrap, error)
                 await self._broker.config.broker_config.disconnect()
                 await asyncio.sleep(_CONNECT_RETRY_S)
+        config = self._broker.config.broker_config
+        assert isinstance(config.builder, partial)
+        config.builder = partial(WatchedConsumer, **config.builder.keywords)
         self._topic_problems = await ensure_topics(
             self._broker.config.broker_config.admin_client,
             ALL_TOPICS,
@@ -346,21 +321,42 @@ class Bus:
         await asyncio.gather(*(reader.wait_ready() for reader in self._readers))
 
     async def _close(self) -> None:
-        for reader in self._readers:
-            await reader.stop()
-        await self._broker.stop()
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+        closing = {asyncio.create_task(reader.stop()) for reader in self._readers}
+        closing |= {asyncio.create_task(self._broker.stop()), *self._leaving}
+        _, late = await asyncio.wait(closing, timeout=_GOODBYE_S)
+        if late:
+            # Leaving a group and closing a fetch wait for answers, each for as long as a request may take.
+            log.warning("Kafka does not answer: leaving without a goodbye")
+            consumers = [reader.consumer for reader in self._readers]
+            consumers += [subscriber.consumer for _, subscriber in self._consumptions]
+            for consumer in consumers:
+                if consumer is not None:
+                    await consumer._client.close()
+            await asyncio.wait(late)
 
     async def _watch_broker(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
-            for consumption, _ in self._consumptions:
+            for consumption, subscriber in self._consumptions:
                 consumption.measure_lag()
-            if await self._broker.ping(timeout=_PROBE_EVERY_S):
+                await self._restart_if_stuck(consumption, subscriber)
+            if await self._broker.ping(timeout=_PROBE_TIMEOUT_S):
                 self._unreachable_since = None
             elif self._unreachable_since is None:
                 self._unreachable_since = time.monotonic()
+
+    async def _restart_if_stuck(self, consumption: Consumption, subscriber: Any) -> None:
+        consumer = subscriber.consumer
+        if consumer is None or consumer.failing_since is None or consumption.blown:
+            return
+        if time.monotonic() - consumer.failing_since > _STUCK_AFTER_S:
+            log.error("%s has failed to fetch for %s s: starting it again", consumption.name, _STUCK_AFTER_S)
+            await subscriber.stop()
+            try:
+                await subscriber.start()
+            except KafkaError as error:
+                log.warning("%s cannot start yet: %r", consumption.name, error)
+                subscriber.consumer.failing_since = consumer.failing_since
 
     async def _bury(self, letters: Sequence[tuple[Record, DeadLetter]]) -> None:
         acknowledgements = [

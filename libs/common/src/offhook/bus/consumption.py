@@ -1,20 +1,24 @@
 """One consumer: a topic, a group and a handler, with the commit policy of the bus.
 
-Theory of operation. FastStream's batch subscriber fetches with `getmany`, calls `Consumption.take` with the raw
-records, and commits nothing itself (`AckPolicy.MANUAL`). What must not be left to it:
+Theory of operation. FastStream's batch subscriber fetches with `getmany`, calls `Consumption.take` with the
+raw records, and commits nothing itself (`AckPolicy.MANUAL`). What must not be left to it:
 
-* FastStream swallows what a handler raises and fetches on. The position has moved past the failed batch by then, and
-  the next commit of "the position" would skip it. So nothing is raised to FastStream, and commits name offsets.
-* Its parser and decoder run before the handler and raise on a header that is not UTF-8 or a value that is not JSON:
-  the whole batch would be skipped. So it gets a parser and a decoder that do nothing (`raw_batch`).
+* FastStream swallows what a handler raises and fetches on. The position has moved past the failed batch by
+  then, and the next commit of "the position" would skip it. So nothing is raised to FastStream, and commits
+  name offsets.
+* Its parser and decoder run before the handler and raise on a header that is not UTF-8 or a value that is not
+  JSON: the whole batch would be skipped. So it gets a parser and a decoder that do nothing (`raw_batch`).
 
 A batch ends in one of four ways:
 
     handled     the poison of the batch is in the dead letters, then the offsets are committed
-    failed      the handler raised: seek back to the start of the batch, wait (backoff), let FastStream fetch it again;
-                fetching again also tells the group that this member is alive (`max_poll_interval_ms`)
-    released    the partitions are being revoked, or the bus stops: after a grace period the handler is cancelled
-    blown       the fuse: nothing of this batch is committed, the consumer leaves the group, and health says why
+    failed      the handler raised: seek back to the start of the batch, wait (backoff), let FastStream fetch
+                it again; fetching again also tells the group that this member is alive
+                (`max_poll_interval_ms`)
+    released    the partitions are being revoked, or the bus stops: after a grace period the handler is
+                cancelled
+    blown       the fuse: nothing of this batch is committed, the consumer leaves the group, and health says
+                why
 """
 
 import asyncio
@@ -91,6 +95,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._work: asyncio.Task[None] | None = None
         self._waiting = False
         self._releasing = False
+        self._cancelling = False
         self._closed = False
         self._failures = 0
         self._committed: dict[TopicPartition, int] = {}
@@ -121,14 +126,15 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             await asyncio.wait({work})
         finally:
             if not work.done():
-                work.cancel()
-                await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
+                await self._cancel(work)
             self._work = None
         if not work.cancelled():
             work.result()
 
     async def close(self, grace_s: float) -> None:
-        """Take no more batches; what is in hand has `grace_s` seconds to finish, then it will be delivered again."""
+        """Take no more batches; what is in hand has `grace_s` seconds to finish, then it will be delivered
+        again.
+        """
         self._closed = True
         await self._release(grace_s)
 
@@ -162,14 +168,32 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             if not work.done():
                 # Another member is about to read these partitions: a handler that goes on here could
                 # apply an older event after a newer one.
-                work.cancel()
-                await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
-                if not work.done():
-                    log.error("%s: the handler ignores cancellation", self._name)
+                await self._cancel(work)
         finally:
             self._releasing = False
 
+    async def _cancel(self, work: asyncio.Task[None]) -> None:
+        self._cancelling = True
+        try:
+            work.cancel()
+            await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
+        finally:
+            self._cancelling = False
+        if not work.done():
+            log.error("%s: the handler ignores cancellation", self.name)
+
     async def _handle(self, records: Sequence[Record]) -> None:
+        try:
+            await self._work_through(records)
+        except asyncio.CancelledError as cancelled:
+            if self._cancelling:
+                raise
+            # Not by us: the handler awaited something that somebody else cancelled. The batch is not done.
+            await self._fail(records, cancelled)
+        except Exception as error:  # noqa: BLE001 - whatever a service's handler raises, the batch comes again
+            await self._fail(records, error)
+
+    async def _work_through(self, records: Sequence[Record]) -> None:
         events, reasons = self._decode(records)
         while True:
             if self._fuse.would_blow([index not in reasons for index in range(len(records))]):
@@ -185,12 +209,8 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             except PoisonError as poison:
                 index = _position(events, poison.event)
                 if index is None or index in reasons:
-                    await self._fail(records, poison)
-                    return
+                    raise
                 reasons[index] = poison.reason
-            except Exception as error:  # noqa: BLE001 - whatever a service's handler raises, the batch comes again
-                await self._fail(records, error)
-                return
         if reasons:
             await self._bury(
                 [(records[index], self._letter(records[index], reasons[index])) for index in sorted(reasons)]
@@ -200,7 +220,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._fuse.count([index not in reasons for index in range(len(records))])
 
     def _letter(self, record: Record, reason: str) -> DeadLetter:
-        log.warning("%s: record %s/%s is poison: %s", self._name, record.partition, record.offset, reason)
+        log.warning("%s: record %s/%s is poison: %s", self.name, record.partition, record.offset, reason)
         return DeadLetter.of(record, group=self.group, service=self._service, reason=reason, now=utc_now())
 
     def _decode(self, records: Sequence[Record]) -> tuple[dict[int, Event[EventData]], dict[int, str]]:
@@ -211,6 +231,8 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
                 events[index] = decode(record.value, record.headers)
             except EventDecodeError as error:
                 reasons[index] = str(error)
+            except Exception as error:  # noqa: BLE001 - decoding is pure: what fails once fails every time
+                reasons[index] = f"cannot be decoded ({type(error).__name__})"
         return events, reasons
 
     async def _commit(self, records: Sequence[Record]) -> None:
@@ -222,14 +244,14 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             await self._consumer().commit(offsets)
         except (CommitFailedError, IllegalStateError) as error:
             # The group has moved on: whoever has the partitions now reads from the last commit.
-            log.warning("%s: handled but not committed, will be delivered again: %s", self._name, error)
+            log.warning("%s: handled but not committed, will be delivered again: %s", self.name, error)
         else:
             self._committed.update(offsets)
             self._consumed.inc(len(records))
         self._failures = 0
         self.problem = None
 
-    async def _fail(self, records: Sequence[Record], error: Exception) -> None:
+    async def _fail(self, records: Sequence[Record], error: BaseException) -> None:
         starts: dict[TopicPartition, int] = {}
         for record in records:
             partition = TopicPartition(record.topic, record.partition)
@@ -243,7 +265,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._retries.inc()
         wait_s = min(self._first_retry_s * 2 ** min(self._failures - 1, 30), self._longest_retry_s)
         self.problem = (
-            f"{self._name}: the handler failed {self._failures} times in a row, "
+            f"{self.name}: the handler failed {self._failures} times in a row, "
             f"last with {type(error).__name__}: {error}"
         )
         log.error("%s; again in %.1f s", self.problem, wait_s, exc_info=error)
@@ -258,7 +280,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self.blown = True
         last = reasons[max(reasons)]
         self.problem = (
-            f"{self._name} has stopped: {self._fuse.limit} records in a row were poison, the last one because: {last}. "
+            f"{self.name} has stopped: {self._fuse.limit} records in a row were poison, the last one because: {last}. "
             "Nothing of this batch was committed; repair the cause and restart"
         )
         log.error("%s", self.problem)
@@ -266,7 +288,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._leave()
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return f"consumer {self.group} of {self.topic.name}"
 
 

@@ -1,7 +1,8 @@
-"""Dead letters: records that can never be handled, kept as they were, and the fuse that stops a consumer that finds only such.
+"""Dead letters: records that can never be handled, kept as they were, and the fuse that stops a consumer that
+finds only such.
 
-A dead letter has the key, the value and the headers of the original record, unchanged, so that it can be sent back
-to its topic after a repair; the headers `dl_*` say where it came from and why it is here.
+A dead letter has the key, the value and the headers of the original record, unchanged, so that it can be sent
+back to its topic after a repair; the headers `dl_*` say where it came from and why it is here.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ class DeadLetter:
         )  # fmt: skip
 
     def headers(self, original: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-        """The headers of the dead letter: the original ones, then ours. Those of an earlier burial are dropped."""
+        """The headers of the dead letter: the original ones, then ours. Those of an earlier burial are
+        dropped.
+        """
         kept = [(name, value) for name, value in original if not name.startswith(PREFIX)]
         ours = {
             "topic": self.topic,
@@ -75,7 +78,9 @@ def original_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, by
 
 
 class Fuse:
-    """Counts poison records in a row, over batches. It blows at `limit`: then the fault is ours, not the records'."""
+    """Counts poison records in a row, over batches. It blows at `limit`: then the fault is ours, not the
+    records'.
+    """
 
     def __init__(self, limit: int) -> None:
         if limit < 1:

@@ -1,8 +1,8 @@
 """Directories: a compacted topic, held in memory.
 
-Each process reads the whole topic with a consumer of its own, without a group, from the beginning to the end offsets
-found at the start; then the directory is ready, and it goes on following. Nothing is ever committed. When Kafka goes
-away a directory keeps what it knows and reads on from the same offsets later.
+Each process reads the whole topic with a consumer of its own, without a group, from the beginning to the end
+offsets found at the start; then the directory is ready, and it goes on following. Nothing is ever committed.
+When Kafka goes away a directory keeps what it knows and reads on from the same offsets later.
 """
 
 import asyncio
@@ -31,7 +31,9 @@ _PARTITION_CHECK_POLLS: Final = 60
 
 
 class Directory(Generic[T]):
-    """The newest record of every key of a topic. Reading it never waits. Records of other types are not in it."""
+    """The newest record of every key of a topic. Reading it never waits. Records of other types are not in
+    it.
+    """
 
     def __init__(self, topic: Topic, model: type[T]) -> None:
         self.topic = topic
@@ -58,14 +60,17 @@ class Directory(Generic[T]):
         return tuple(self._indexes[index][1].get(value, {}).values())
 
     def add_index(self, name: str, of: Index[T]) -> None:
-        """Make `by(name, value)` work. `of` gives a record's value, or None to leave it out. Before the bus starts."""
+        """Make `by(name, value)` work. `of` gives a record's value, or None to leave it out. Before the bus
+        starts.
+        """
         if self.ready:
             raise BusError(f"index {name!r} of {self.topic.name} must be added before the bus starts")
         self._indexes[name] = (of, {})
 
     def on_change(self, callback: Changed[T]) -> None:
-        """`callback(key, old, new)`: once for every key when the directory becomes ready (old is None), then at every
-        change; `new` is None for a deleted key. Called in the event loop, so it must not block; what it raises is logged.
+        """`callback(key, old, new)`: once for every key when the directory becomes ready (old is None), then
+        at every change; `new` is None for a deleted key. Called in the event loop, so it must not block; what
+        it raises is logged.
         """
         self._callbacks.append(callback)
 
@@ -122,6 +127,7 @@ class DirectoryReader(Generic[T]):
         self.directory = directory
         self.problem: str | None = None
         self.unreadable: dict[str, str] = {}
+        self.consumer: Any = None
         self._build = build
         self._partitions_for = partitions_for
         self._next: dict[TopicPartition, int] = {}
@@ -151,13 +157,19 @@ class DirectoryReader(Generic[T]):
                 await self._follow()
                 log.info("%s has more partitions now", self.directory.topic.name)
             except OffsetOutOfRangeError:
-                # The topic was made anew. Read it from its beginning; until that is done the old content stands.
+                # The topic was made anew. Read it from its beginning; until that is done the old content
+                # stands.
                 log.warning("%s begins elsewhere now: reading it again", self.directory.topic.name)
                 self._next = {}
                 self._loading = {}
             except KafkaError as error:
                 self.problem = f"directory {self.directory.topic.name} cannot be followed: {error!r}"
                 log.warning("%s", self.problem)
+                await asyncio.sleep(_RETRY_S)
+            except Exception as error:
+                # Of aiokafka's doing. A directory that stands still unnoticed would be worse.
+                self.problem = f"directory {self.directory.topic.name} cannot be followed: {error!r}"
+                log.exception("%s", self.problem)
                 await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
@@ -167,6 +179,7 @@ class DirectoryReader(Generic[T]):
         numbers = await self._partitions_for(topic)
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer = self._build(group_id=None, enable_auto_commit=False, auto_offset_reset="none")
+        self.consumer = consumer
         try:
             await consumer.start()
             consumer.assign(partitions)

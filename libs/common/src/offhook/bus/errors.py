@@ -36,8 +36,8 @@ class OutletFull(OutletError):
 class PoisonError(Exception):
     """Raise it in a consumer's handler for an event that can never be handled, with a reason for people.
 
-    The event goes to the dead letters and the handler is called again with the rest of the batch. So whatever the
-    handler did before it raised must be undone or harmless to repeat, as with any other redelivery.
+    The event goes to the dead letters and the handler is called again with the rest of the batch. So whatever
+    the handler did before it raised must be undone or harmless to repeat, as with any other redelivery.
     """
 
     def __init__(self, event: Event[EventData], reason: str) -> None:

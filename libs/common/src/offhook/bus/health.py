@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 class Health:
     """`ready`: the service may take work. `problems`: sentences; there can be problems while ready.
 
-    Once ready, a bus stays ready while Kafka is away: directories keep what they know and the outlet spools, so
-    taking the service out of rotation would lose calls that can still be served. A blown fuse ends readiness.
+    Once ready, a bus stays ready while Kafka is away: directories keep what they know and the outlet spools,
+    so taking the service out of rotation would lose calls that can still be served. A blown fuse ends
+    readiness.
     """
 
     ready: bool

@@ -1,7 +1,9 @@
-"""Kafka as far as the bus uses it, in memory: topics with partitions and offsets, groups with members and commits.
+"""Kafka as far as the bus uses it, in memory: topics with partitions and offsets, groups with members and
+commits.
 
-It stands behind FastStream's in-memory test broker (see `testing`), whose own delivery calls the handlers straight from
-`publish` and so has no offsets: redelivery, rebalances and directories could not be expressed with it.
+It stands behind FastStream's in-memory test broker (see `testing`), whose own delivery calls the handlers
+straight from `publish` and so has no offsets: redelivery, rebalances and directories could not be expressed
+with it.
 """
 
 import asyncio
@@ -175,6 +177,8 @@ class MemoryConsumer:
     def __init__(self, cluster: MemoryCluster, *, group_id: str | None = None, **_options: Any) -> None:
         self.topics: set[str] = set()
         self.listener: ConsumerRebalanceListener | None = None
+        self.problem: str | None = None
+        self.failing_since: float | None = None
         self._cluster = cluster
         self._positions: dict[TopicPartition, int] = {}
         self._rebalancing = False

@@ -4,30 +4,33 @@ Theory of operation. The outlet is in one of three states:
 
     direct       events go to Kafka in the order of `emit`; the spool is empty
     spooling     events go to the spool; a drainer sends the spool to Kafka, oldest first
-    handing over the spool is nearly drained and Kafka answers: new events are held back, until the spool is empty
+    handing over the spool is nearly drained and Kafka answers: new events are held back, until the spool is
+    empty
 
-    direct ── no acknowledgement in time, or refused ──▶ spooling ── a chunk was acknowledged, little is left ──▶
-    handing over ── spool empty ──▶ direct              (from handing over back to spooling: as from direct)
+    direct ── no acknowledgement in time, or refused ──▶ spooling ── a chunk was acknowledged, little is left
+    ──▶ handing over ── spool empty ──▶ direct              (from handing over back to spooling: as from
+    direct)
 
-The change to spooling takes *all* events that wait for Kafka into the spool, in the order of `emit` and before any
-later one. So whatever happens, the events of one key first appear on their topic in the order in which they were emitted.
-An event that Kafka took although its acknowledgement was late is also sent from the spool: it then appears twice, with
-the same id.
+The change to spooling takes *all* events that wait for Kafka into the spool, in the order of `emit` and
+before any later one. So whatever happens, the events of one key first appear on their topic in the order in
+which they were emitted. An event that Kafka took although its acknowledgement was late is also sent from the
+spool: it then appears twice, with the same id.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from aiokafka.errors import MessageSizeTooLargeError
 
-from offhook.bus.bus import MAX_RECORD_BYTES, Bus, OutgoingRecord
+from offhook.bus.broker import MAX_RECORD_BYTES
+from offhook.bus.bus import Bus, OutgoingRecord
 from offhook.bus.errors import BusUnavailable, EventTooLarge, OutletError, OutletFull
 from offhook.bus.producer import Acknowledgement
 from offhook.bus.spool import Spool, SpoolFull, SpoolInUse
@@ -71,7 +74,8 @@ class _Emission:
 
 
 class Outlet:
-    """See the module. `directory` belongs to this process alone and should outlive it; start after the bus, stop before.
+    """See the module. `directory` belongs to this process alone and should outlive it; start after the bus,
+    stop before.
 
     `ack_timeout_s` is how long Kafka may take before the spool is used: less than what providers wait for.
     """
@@ -98,6 +102,7 @@ class Outlet:
         self._tasks: list[asyncio.Task[None]] = []
         self._pump: asyncio.Task[None] | None = None
         self._running = False
+        self._failure = ""
         bus.add_check(self._problems)
 
     async def start(self) -> None:
@@ -115,9 +120,9 @@ class Outlet:
         self._running = True
         self._start_pump()
         self._tasks = [
-            asyncio.create_task(self._watch(), name="outlet watch"),
-            asyncio.create_task(self._write(), name="outlet writer"),
-            asyncio.create_task(self._drain(), name="outlet drainer"),
+            self._spawn(self._watch(), "outlet watch"),
+            self._spawn(self._write(), "outlet writer"),
+            self._spawn(self._drain(), "outlet drainer"),
         ]
 
     async def stop(self) -> None:
@@ -141,11 +146,12 @@ class Outlet:
     async def emit(self, topic: Topic, event: Event[EventData]) -> Destination:
         """Returns where the event now is, durably. Order per key is the order of the calls.
 
-        Raises `OutletFull` and `OutletError` when it is nowhere: then do not acknowledge what caused it. Raises
-        `EventTooLarge` for an event over the size of a Kafka record. Cancelling does not take the event back.
+        Raises `OutletFull` and `OutletError` when it is nowhere: then do not acknowledge what caused it.
+        Raises `EventTooLarge` for an event over the size of a Kafka record. Cancelling does not take the
+        event back.
         """
-        if not self._running:
-            raise OutletError("the outlet is not started")
+        if not self._running or self._failure:
+            raise OutletError(self._failure or "the outlet is not started")
         record = self._bus.outgoing(topic, event)
         if len(record.value or b"") + sum(map(len, record.headers.values())) > MAX_RECORD_BYTES - 1024:
             raise EventTooLarge(f"an event for {topic.name} has more than {MAX_RECORD_BYTES} bytes")
@@ -168,7 +174,7 @@ class Outlet:
     def _start_pump(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
-        self._pump = asyncio.create_task(self._send_outbox(), name="outlet pump")
+        self._pump = self._spawn(self._send_outbox(), "outlet pump")
 
     async def _send_outbox(self) -> None:
         while True:
@@ -271,12 +277,17 @@ class Outlet:
     async def _drain(self) -> None:
         while True:
             await self._spool_filled.wait()
-            chunk = await self._on_disk(partial(self._spool.peek, _CHUNK))
-            if not chunk:
-                await self._drained()
+            try:
+                chunk = await self._on_disk(partial(self._spool.peek, _CHUNK))
+                if not chunk:
+                    await self._drained()
+                    continue
+                sent = await self._send_chunk(chunk)
+                await self._on_disk(partial(self._spool.advance, sent))
+            except OSError:
+                log.exception("the spool cannot be read")
+                await asyncio.sleep(_RETRY_S)
                 continue
-            sent = await self._send_chunk([_decode(payload) for payload in chunk])
-            await self._on_disk(partial(self._spool.advance, sent))
             self._update_gauges()
             if sent < len(chunk):
                 await asyncio.sleep(_RETRY_S)
@@ -297,38 +308,59 @@ class Outlet:
             self._spooling = False
             self._open_gate.set()
 
-    async def _send_chunk(self, records: list[OutgoingRecord]) -> int:
-        """Send in order and wait for Kafka, as long as it takes. Returns how many from the front are done with."""
+    async def _send_chunk(self, payloads: list[bytes]) -> int:
+        """Send in order and wait for Kafka, as long as it takes. Returns how many from the front are done
+        with.
+        """
         acknowledgements: list[Acknowledgement] = []
-        for record in records:
+        for payload in payloads:
             try:
-                acknowledgements.append(await self._bus.send(record))
-            except EventTooLarge as error:
-                refused: Acknowledgement = asyncio.get_running_loop().create_future()
-                refused.set_exception(MessageSizeTooLargeError(str(error)))
-                acknowledgements.append(refused)
+                acknowledgements.append(await self._bus.send(_decode(payload)))
+            except (EventTooLarge, msgspec.DecodeError) as error:
+                never: Acknowledgement = asyncio.get_running_loop().create_future()
+                never.set_exception(error)
+                acknowledgements.append(never)
             except BusUnavailable as error:
                 log.warning("the spool cannot be drained yet: %s", error)
                 break
         results = await asyncio.gather(*acknowledgements, return_exceptions=True)
         for index, result in enumerate(results):
-            if isinstance(result, MessageSizeTooLargeError):
-                await self._on_disk(partial(self._set_aside, records[index]))
+            if isinstance(result, MessageSizeTooLargeError | EventTooLarge | msgspec.DecodeError):
+                await self._on_disk(partial(self._set_aside, payloads[index], result))
             elif isinstance(result, BaseException):
                 log.warning("the spool cannot be drained yet: %r", result)
                 return index
         return len(results)
 
-    def _set_aside(self, record: OutgoingRecord) -> None:
-        """A record that Kafka will never take must not block the others: it is kept for people to look at."""
+    def _set_aside(self, payload: bytes, error: Exception) -> None:
+        """An event that Kafka will never take must not block the others: it is kept for people to look at."""
         path = self._directory / "refused.msgpack"
-        log.error("Kafka will never take an event of %s: it is kept in %s", record.topic, path)
+        log.error("Kafka will never take an event of the spool (%r): it is kept in %s", error, path)
         with path.open("ab") as file:
-            file.write(_encode(record))
+            file.write(payload)
 
     # --- around
 
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Without one of its tasks the outlet would keep its emitters waiting for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        self._failure = f"{task.get_name()} has failed: {error!r}"
+        log.error("%s", self._failure, exc_info=error)
+        for emission in (*self._flight, *self._to_spool):
+            emission.fail(OutletError(self._failure))
+        self._flight.clear()
+        self._to_spool.clear()
+
     def _problems(self) -> Iterable[str]:
+        if self._failure:
+            yield self._failure
         if self._spool.count:
             yield (
                 f"{self._spool.count} events ({self._spool.size} of {self._max_bytes} bytes) "

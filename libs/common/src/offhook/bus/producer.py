@@ -2,19 +2,21 @@
 
 What FastStream and aiokafka leave open, and this closes:
 
-* aiokafka lets a later `send` overtake an earlier one that waits for a full batch to drain. A lock keeps the order
-  of the calls, so that one key's events reach their partition in the order in which they were published.
-* After a batch has failed for good, aiokafka's idempotent producer keeps counting sequence numbers, and the broker
-  refuses everything that follows on that partition (`OutOfOrderSequenceNumber`). A producer that has failed a batch
-  is replaced before the next record is sent.
+* aiokafka lets a later `send` overtake an earlier one that waits for a full batch to drain. A lock keeps the
+  order of the calls, so that one key's events reach their partition in the order in which they were
+  published.
+* After a batch has failed for good, aiokafka's idempotent producer keeps counting sequence numbers, and the
+  broker refuses everything that follows on that partition (`OutOfOrderSequenceNumber`). A producer that has
+  failed a batch is replaced before the next record is sent.
 * FastStream adds a `correlation_id` header to every record and only takes text as header values.
-* `stop()` of an idempotent producer waits for ever while the broker is away. Here it waits for a bounded time.
+* `stop()` of an idempotent producer waits for ever while the broker is away. Here it waits for a bounded
+  time.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
@@ -24,9 +26,13 @@ from faststream.kafka.publisher.state import RealProducer
 from faststream.kafka.response import KafkaPublishCommand
 from typing_extensions import override
 
+if TYPE_CHECKING:
+    from fast_depends.library.serializer import SerializerProto
+    from faststream._internal.parser import CodecProto
+
 log = logging.getLogger(__name__)
 
-_STOP_TIMEOUT_S: Final = 5.0
+_STOP_TIMEOUT_S: Final = 3.0
 
 Headers = Iterable[tuple[str, bytes]]
 Acknowledgement = asyncio.Future[RecordMetadata]
@@ -43,6 +49,19 @@ class RecordProducer(AioKafkaFastProducerImpl):
         self._order = asyncio.Lock()
         self._broken: AIOKafkaProducer | None = None
         self._background: set[asyncio.Task[None]] = set()
+
+    @override
+    async def connect(
+        self,
+        producer: AIOKafkaProducer,
+        serializer: "SerializerProto | None",
+        codec: "CodecProto | None" = None,
+    ) -> None:
+        try:
+            await super().connect(producer, serializer, codec)
+        except BaseException:
+            await producer.stop()
+            raise
 
     async def send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers

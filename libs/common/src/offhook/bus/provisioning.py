@@ -42,10 +42,11 @@ def topic_config(topic: Topic, replication_factor: int) -> dict[str, str]:
 async def ensure_topics(
     admin: AIOKafkaAdminClient, topics: Sequence[Topic], *, partitions: int, replication_factor: int
 ) -> list[str]:
-    """Create the missing topics. Returns a sentence for each existing one that is cleaned up in the wrong way.
+    """Create the missing topics. Returns a sentence for each existing one that is cleaned up in the wrong
+    way.
 
-    Another process may create them at the same time. Existing topics are left as they are: their settings belong to
-    the operator. Raises `BusError` when the cluster refuses to create a topic.
+    Another process may create them at the same time. Existing topics are left as they are: their settings
+    belong to the operator. Raises `BusError` when the cluster refuses to create a topic.
     """
     response = await admin.create_topics(
         [

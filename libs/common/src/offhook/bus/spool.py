@@ -1,12 +1,14 @@
-"""A queue of byte strings on disk that survives `kill -9` and power loss. Synchronous, for one process, no clock.
+"""A queue of byte strings on disk that survives `kill -9` and power loss. Synchronous, for one process, no
+clock.
 
 A directory of segments `0000000001.spool`, read from the oldest. A segment is a magic word and records:
 
     length (4 bytes, little endian) ‖ CRC-32 of the payload (4 bytes) ‖ payload
 
-`append` returns when the records are on the disk (fsync). A process may die in the middle of a write, so the newest
-segment may end in a torn record; it was never acknowledged and `open` cuts it off. The file `cursor` remembers how
-far the oldest segment has been read; when it is lost, that segment is read again from its beginning.
+`append` returns when the records are on the disk (fsync). A process may die in the middle of a write, so the
+newest segment may end in a torn record; it was never acknowledged and `open` cuts it off. The file `cursor`
+remembers how far the oldest segment has been read; when it is lost, that segment is read again from its
+beginning.
 """
 
 import fcntl

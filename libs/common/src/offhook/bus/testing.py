@@ -1,4 +1,5 @@
-"""The bus without Kafka, for fast tests: the same `Bus`, on FastStream's in-memory broker with a log behind it.
+"""The bus without Kafka, for fast tests: the same `Bus`, on FastStream's in-memory broker with a log behind
+it.
 
     async with memory_bus(service="call-tracker") as bus:
         bus.consume(CALL_EVENTS, group="call-tracker", handler=store)
@@ -88,7 +89,8 @@ class MemoryBus(Bus):
         ]
 
     async def settle(self, timeout_s: float = 10.0) -> None:
-        """Wait until the consumers have committed everything in their topics and the directories know everything.
+        """Wait until the consumers have committed everything in their topics and the directories know
+        everything.
 
         Raises `TimeoutError` with what is unfinished, for instance because a handler goes on failing.
         """
@@ -120,7 +122,9 @@ class MemoryBus(Bus):
 
 @asynccontextmanager
 async def memory_bus(service: str = "test", cluster: MemoryCluster | None = None) -> AsyncIterator[MemoryBus]:
-    """A bus in memory, not started; it is stopped at the end. Give a `cluster` to share it or to look into it."""
+    """A bus in memory, not started; it is stopped at the end. Give a `cluster` to share it or to look into
+    it.
+    """
     bus = MemoryBus(service, cluster or MemoryCluster())
     producer = MemoryProducer(bus.cluster)
     bus._producer = producer
