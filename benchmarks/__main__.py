@@ -28,7 +28,9 @@ def main() -> None:
         results[name] = section.data
     path = Path("var/bench/report.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), "at": begun.isoformat(), "results": results}, indent=2) + "\n")
+    path.write_text(
+        json.dumps({"machine": machine(), "at": begun.isoformat(), "results": results}, indent=2) + "\n"
+    )
     console.print(f"[dim]As data: {path}[/dim]")
 
 

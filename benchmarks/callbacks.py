@@ -5,34 +5,23 @@ callback. Same broker, same load, same acknowledgement.
 """
 
 import asyncio
-import base64
 import os
-import secrets
 import sys
 import tempfile
 import time
 import urllib.parse
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 from twilio.request_validator import RequestValidator
 
+from benchmarks.bench_stack import ACCOUNT, ORIGIN, TOKEN, account_records, environment, publish
 from benchmarks.tables import Section, percentile
-from offhook.bus import Bus
-from offhook.events import new_event
 from offhook.identities import new_id, status_path
-from offhook.records import ConfigurationRecord, PublicUrlRecord
-from offhook.security.keyring import Keyring
-from offhook.topics import CONFIGURATIONS, SETTINGS
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 from offhook_dev.redis import RedisServer
 
-ACCOUNT = "AC" + "0" * 31 + "1"
-TOKEN = "not-a-real-auth-token-0123456789"
-ORIGIN = "https://voice.example.com"
 SATURATE_WITH = 64
 SECONDS = 8.0
 STEADY_RATE = 500
@@ -45,7 +34,12 @@ def run() -> Section:
 async def _run() -> Section:
     section = Section(
         "Status callbacks of Twilio, one process",
-        ("server", "callbacks/s, as fast as it can", f"p50 at {STEADY_RATE}/s, ms", f"p99 at {STEADY_RATE}/s, ms"),
+        (
+            "server",
+            "callbacks/s, as fast as it can",
+            f"p50 at {STEADY_RATE}/s, ms",
+            f"p99 at {STEADY_RATE}/s, ms",
+        ),
     )
     with tempfile.TemporaryDirectory(prefix="offhook-bench-") as directory:
         home = Path(directory)
@@ -53,8 +47,8 @@ async def _run() -> Section:
         await kafka.start()
         await redis.start()
         try:
-            env = _environment(home, kafka.bootstrap, redis.url)
-            await _publish_configuration(kafka.bootstrap, env)
+            env = environment(home, kafka.bootstrap, redis.url)
+            await publish(kafka.bootstrap, account_records(env))
             for key, name, program in (
                 ("gateway", "webhook-gateway", _gateway(home, env)),
                 ("plain", "FastAPI + official SDK + aiokafka", _plain(home, env)),
@@ -77,36 +71,6 @@ async def _run() -> Section:
         "only after the broker's acknowledgement; answers other than 2xx would end the benchmark.",
     ]
     return section
-
-
-def _environment(home: Path, kafka: str, redis: str) -> dict[str, str]:
-    return {
-        "OFFHOOK_KAFKA_BOOTSTRAP": kafka,
-        "OFFHOOK_REDIS_URL": redis,
-        "OFFHOOK_KEYRING": "k1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
-        "OFFHOOK_TOKEN_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
-        "OFFHOOK_STATE_DIR": str(home / "state"),
-        "OFFHOOK_LOG_LEVEL": "warning",
-        "OFFHOOK_PARTITIONS": "6",
-    }
-
-
-async def _publish_configuration(kafka: str, env: dict[str, str]) -> None:
-    """What number-sync would have published: one account, and the public URL."""
-    keyring = Keyring.parse(env["OFFHOOK_KEYRING"])
-    sealed = keyring.seal(f'{{"account_sid":"{ACCOUNT}","auth_token":"{TOKEN}"}}', context="c1")
-    bus = Bus(SimpleNamespace(kafka_bootstrap=kafka, replication_factor=1, partitions=6), service="benchmark")
-    await bus.start()
-    records = (
-        (CONFIGURATIONS, "c1", ConfigurationRecord(
-            configuration_id="c1", user_id="u1", provider="twilio", name="bench", account=ACCOUNT,
-            sealed_credentials=sealed,
-        )),
-        (SETTINGS, PublicUrlRecord.KEY, PublicUrlRecord(url=ORIGIN)),
-    )  # fmt: skip
-    for topic, key, data in records:
-        await bus.put(topic, key, new_event(data, source="/benchmark", time=datetime.now(UTC), subject=key))
-    await bus.stop()
 
 
 def _gateway(home: Path, env: dict[str, str]) -> Program:
@@ -145,7 +109,7 @@ def _requests(count: int) -> list[bytes]:
             "AccountSid": ACCOUNT, "CallSid": f"CA{number:032x}", "CallStatus": "ringing", "SequenceNumber": "1",
             "Direction": "outbound-api", "Timestamp": "Sun, 25 Mar 2018 09:53:19 +0000", "ApiVersion": "2010-04-01",
             "CallbackSource": "call-progress-events",
-            **{name: "+15550001111" for name in ("Called", "Caller", "From", "To")},
+            **dict.fromkeys(("Called", "Caller", "From", "To"), "+15550001111"),
             **{f"{name}{part}": "" for name in ("Called", "Caller", "From", "To") for part in ("City", "State", "Zip")},
         }  # fmt: skip
         body = urllib.parse.urlencode(fields)

@@ -73,7 +73,15 @@ async def pipecat_costs(pcm16k: bytes, mulaw: bytes) -> tuple[float, float]:
 def run() -> Section:
     warm_up()
     section = Section(
-        "One 20 ms frame", ("conversion", "cost, µs", "alternative, µs", "held back, ms", "alternative, ms", "SNR 1 / 3 kHz, dB")
+        "One 20 ms frame",
+        (
+            "conversion",
+            "cost, µs",
+            "alternative, µs",
+            "held back, ms",
+            "alternative, ms",
+            "SNR 1 / 3 kHz, dB",
+        ),
     )
     from_line = Transcoder("mulaw", 8000, "pcm_s16le", 16000)
     to_line = Transcoder("pcm_s16le", 16000, "mulaw", 8000)
@@ -110,9 +118,25 @@ def _add_resampling(section: Section, rate_in: int, rate_out: int) -> None:
     raw = frame.tobytes()
     resampler = Resampler(rate_in, rate_out)
     stream = soxr.ResampleStream(rate_in, rate_out, 1, dtype="int16", quality="VHQ")
-    cost, other = microseconds(lambda: resampler.process(raw)), microseconds(lambda: stream.resample_chunk(frame))
+    cost, other = (
+        microseconds(lambda: resampler.process(raw)),
+        microseconds(lambda: stream.resample_chunk(frame)),
+    )
     name = f"PCM {rate_in // 1000} → {rate_out // 1000} kHz"
     section.rows.append(
-        (name, f"{cost:.1f}", f"{other:.1f}", f"{held[0]:.1f}", f"{held[1]:.1f}", f"{snr[0]:.0f} / {snr[1]:.0f}")
+        (
+            name,
+            f"{cost:.1f}",
+            f"{other:.1f}",
+            f"{held[0]:.1f}",
+            f"{held[1]:.1f}",
+            f"{snr[0]:.0f} / {snr[1]:.0f}",
+        )
     )
-    section.data[name] = {"ours_us": cost, "soxr_us": other, "held_ms": held[0], "soxr_held_ms": held[1], "snr_db": snr}
+    section.data[name] = {
+        "ours_us": cost,
+        "soxr_us": other,
+        "held_ms": held[0],
+        "soxr_held_ms": held[1],
+        "snr_db": snr,
+    }

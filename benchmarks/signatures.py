@@ -31,7 +31,7 @@ def twilio_request() -> tuple[HttpRequest, dict[str, str]]:
         "CallStatus": "ringing",
         "Direction": "inbound",
         "StirVerstat": "TN-Validation-Passed-A",
-        **{name: "+15550001111" for name in names},
+        **dict.fromkeys(names, "+15550001111"),
         **{f"{name}{part}": "" for name in names for part in ("City", "Country", "State")},
         "FromZip": "94105",
         "ToZip": "",

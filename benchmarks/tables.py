@@ -22,7 +22,9 @@ class Section:
     data: dict[str, Any] = field(default_factory=dict)
 
     def print(self, console: Console) -> None:
-        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(
+            title=self.title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim"
+        )
         for index, name in enumerate(self.columns):
             table.add_column(name, justify="right" if index else "left")
         for row in self.rows:
