@@ -54,6 +54,11 @@ class Courier:
             if in_order:
                 self._last = task
 
+    async def catch_up(self) -> None:
+        """Let the callbacks that are to arrive in order arrive, before something else is sent past them."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait({self._last}, timeout=_LONGEST_QUEUE_S)
+
     async def drain(self) -> None:
         """Wait until everything is delivered or given up."""
         while self._tasks:

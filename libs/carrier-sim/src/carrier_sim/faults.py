@@ -52,9 +52,12 @@ class Fortune:
     faults: Faults
     ordinal: int
     _random: random.Random = field(init=False)
+    _instructions: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(f"{self.faults.seed}/{self.ordinal}")  # noqa: S311 - fates
+        seed = f"{self.faults.seed}/{self.ordinal}"
+        self._random = random.Random(seed)  # noqa: S311 - fates, not secrets
+        self._instructions = random.Random(seed + "/instructions")  # noqa: S311
 
     def next(self) -> Fate:
         """The fate of the next callback."""
@@ -71,4 +74,4 @@ class Fortune:
 
     def next_instructions(self) -> int:
         """How often the next request for instructions is sent."""
-        return 2 if self._random.random() < self.faults.duplicate_instructions else 1
+        return 2 if self._instructions.random() < self.faults.duplicate_instructions else 1

@@ -336,6 +336,7 @@ class VonageCall(LiveCall):
         webhook = self._leg_webhook(leg)
         if webhook is None:
             return None
+        await self._courier.catch_up()
         answer, delivered = await self._requests.ask("event", webhook, self._leg_fields(leg, status) | extra)
         if not may_answer or not delivered or answer.status == 204 or not answer.body.strip():
             return None
