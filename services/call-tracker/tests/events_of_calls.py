@@ -99,14 +99,11 @@ class Call:
         }
         return self.event(StatusReported(**{**fields, **more}), at)
 
-    def served(self, kind: Any = "connect", at: float = 1.0) -> AnyEvent:
+    def served(self, kind: Any = "connect", at: float = 1.0, reason: str | None = None) -> AnyEvent:
         data = InstructionsServed(
-            workflow_run_id=self.run,
-            provider=self.provider,
-            provider_call_id=self.call_id,
-            kind=kind,
+            workflow_run_id=self.run, provider=self.provider, provider_call_id=self.call_id, kind=kind, reason=reason,
             elapsed_ms=2.0,
-        )
+        )  # fmt: skip
         return self.event(data, at)
 
     def media_started(self, at: float = 3.0, epoch: int = 1) -> AnyEvent:
@@ -117,11 +114,13 @@ class Call:
             ), at,
         )  # fmt: skip
 
-    def media_stopped(self, at: float = 9.0, epoch: int = 1, ended_by: Party = Party.CALLER) -> AnyEvent:
+    def media_stopped(
+        self, at: float = 9.0, epoch: int = 1, ended_by: Party = Party.CARRIER, reason: str = "carrier-stop"
+    ) -> AnyEvent:
         return self.event(
             MediaStopped(
                 workflow_run_id=self.run, provider=self.provider, provider_call_id=self.call_id,
-                stream_id=f"MZ{epoch}", epoch=epoch, reason="stop", ended_by=ended_by, duration_ms=5000,
+                stream_id=f"MZ{epoch}", epoch=epoch, reason=reason, ended_by=ended_by, duration_ms=5000,
                 quality=MediaQuality(caller_audio_ms=5000, agent_audio_ms=3000),
             ), at,
         )  # fmt: skip
@@ -235,6 +234,7 @@ def from_elsewhere(draw: st.DrawFn, call: Call) -> AnyEvent:
             [
                 lambda: call.media_started(at, epoch),
                 lambda: call.media_stopped(at, epoch, by),
+                lambda: call.media_stopped(at, epoch, Party.PLATFORM, "agent-unreachable"),
                 lambda: call.agent_connected(at),
                 lambda: call.agent_lost(at),
                 lambda: call.dtmf(at),
@@ -243,7 +243,9 @@ def from_elsewhere(draw: st.DrawFn, call: Call) -> AnyEvent:
                 lambda: call.dial_failed(at, final=False),
                 lambda: call.hangup_failed(at),
                 lambda: call.served("connect", at),
-                lambda: call.served("hangup", at),
+                lambda: call.served("hangup", at, "no-agent"),
+                lambda: call.served("hangup", at, "ended"),
+                lambda: call.served("hangup", at, "number-inactive"),
                 lambda: call.served("refuse", at),
             ]
         )

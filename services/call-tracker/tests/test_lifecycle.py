@@ -229,15 +229,19 @@ def test_operator_and_platform_end_calls_too(party: Party, reason: str) -> None:
     )
 
 
-def test_a_lost_agent_and_an_end_by_the_platform_is_an_unreachable_agent() -> None:
+def test_a_call_for_which_no_agent_was_found_says_so_whoever_tells_it() -> None:
     call = Call()
-    events = [
-        call.received(),
-        call.agent_lost(),
-        call.hangup_requested(Party.PLATFORM),
-        call.status("completed", 9),
-    ]
-    assert record(events).end_reason == "agent-unreachable"
+    by_bridge = call.media_stopped(8, ended_by=Party.PLATFORM, reason="agent-unreachable")
+    by_gateway = call.served("hangup", 8.5, "no-agent")
+    for told in ([by_bridge], [by_gateway], [by_bridge, by_gateway]):
+        state = record([call.received(), *told, call.status("completed", 12)])
+        assert (state.end_reason, state.ended_by) == ("agent-unreachable", Party.PLATFORM)
+
+
+def test_a_session_that_moved_to_another_bridge_ended_nothing() -> None:
+    call = Call()
+    moved = call.media_stopped(5, ended_by=Party.PLATFORM, reason="superseded")
+    assert record([call.received(), moved, call.status("completed", 9)]).end_reason == "caller-hung-up"
 
 
 def test_a_bridge_that_says_the_agent_closed_is_believed_when_the_request_was_lost() -> None:
@@ -276,6 +280,8 @@ def test_a_dial_reported_as_failed_that_rang_all_the_same_ends_as_the_provider_s
         ({"provider_status": "rejected", "detail": "declined"}, "rejected", Party.CALLEE),
         ({"provider_status": "rejected", "detail": "invalid_number"}, "invalid-number", Party.CARRIER),
         ({"provider_status": "failed", "detail": "cannot_route"}, "carrier-failure", Party.CARRIER),
+        ({"status": S.BUSY, "detail": "declined"}, "rejected", Party.CALLEE),
+        ({"status": S.BUSY, "sip_code": 486}, "busy", Party.CALLEE),
         ({}, "carrier-failure", Party.CARRIER),
     ],
 )
@@ -283,14 +289,29 @@ def test_a_failed_call_says_whether_the_number_the_callee_or_the_carrier_was_it(
     fields: dict, reason: str, party: Party
 ) -> None:
     call = Call()
-    state = record([call.requested(), call.status("failed", **fields)])
+    state = record([call.requested(), call.status(**{"status": "failed", **fields})])
     assert (state.end_reason, state.ended_by) == (reason, party)
 
 
 def test_a_call_that_was_refused_says_so() -> None:
     call = Call()
-    state = record([call.received(), call.served("refuse"), call.status("busy", 2)])
-    assert (state.end_reason, state.ended_by) == ("refused", Party.PLATFORM)
+    busy = record([call.received(), call.served("refuse"), call.status("busy", 2)])
+    spoken = record(
+        [call.received(), call.served("hangup", 1, "configuration-paused"), call.status("completed", 2)]
+    )
+    assert (busy.end_reason, busy.ended_by) == ("refused", Party.PLATFORM)
+    assert (spoken.end_reason, spoken.ended_by) == ("refused", Party.PLATFORM)
+
+
+def test_instructions_to_hang_up_that_follow_an_end_are_not_its_cause() -> None:
+    call = Call()
+    events = [
+        call.received(),
+        call.media_stopped(8),
+        call.served("hangup", 8.5, "ended"),
+        call.status("completed", 9),
+    ]
+    assert record(events).end_reason == "caller-hung-up"
 
 
 def test_nothing_known_is_still_a_record() -> None:

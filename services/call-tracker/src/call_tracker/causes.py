@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from call_tracker.facts import Facts, LegFacts, Order
+from call_tracker.facts import Facts, LegFacts, MediaSession, Order
 from offhook.events import CallStatus, Party
 
 END_REASONS: Final[Mapping[str, str]] = {
@@ -12,7 +12,7 @@ END_REASONS: Final[Mapping[str, str]] = {
     "agent-hung-up": "The agent ended the conversation.",
     "operator-hung-up": "Somebody asked for the end through the API or a page.",
     "platform-hung-up": "Offhook ended the call, for instance at a limit.",
-    "agent-unreachable": "No agent took the call, or the agent was lost and none came back.",
+    "agent-unreachable": "No agent took the call, or the agent was lost and none came back; the caller heard the fallback.",
     "hung-up": "The call was answered and ended; nobody said by whom.",
     "refused": "Offhook refused the call before it was answered.",
     "busy": "The called party was busy.",
@@ -47,6 +47,7 @@ FAILURE_SIP_CODES: Final[Mapping[int, tuple[str, Party]]] = {
     608: ("rejected", Party.CARRIER),
 }
 
+_FAR_END: Final = {"inbound": Party.CALLER, "outbound": Party.CALLEE}
 _HUNG_UP: Final[Mapping[Party, str]] = {
     Party.CALLER: "caller-hung-up",
     Party.CALLEE: "callee-hung-up",
@@ -61,44 +62,57 @@ def cause(
     status: CallStatus, order: Order, leg: LegFacts, facts: Facts, direction: str | None
 ) -> tuple[str, Party | None]:
     """The reason and the party, for a call whose end the provider told as `status` at `order`."""
-    far_end = {"inbound": Party.CALLER, "outbound": Party.CALLEE}.get(direction or "")
-    refused = "served/refuse" in facts.told
-    asked = _asked_to_end(order, facts)
     told = leg.details.get(f"{status}/ended_by")
     party = Party(str(told.value)) if told is not None else None
+    match status:
+        case CallStatus.FAILED:
+            return _named_failure(status, leg) or ("carrier-failure", party or Party.CARRIER)
+        case CallStatus.BUSY:
+            return _named_failure(status, leg) or _refused(facts) or ("busy", party or Party.CALLEE)
+        case CallStatus.NO_ANSWER:
+            return _refused(facts) or ("no-answer", party or _FAR_END.get(direction or ""))
+        case CallStatus.CANCELED:
+            # Only the account's owner can cancel an outbound call; if not through us, then elsewhere.
+            nobody = Party.CALLER if direction == "inbound" else Party.OPERATOR
+            return "canceled", party or _asked_to_end(order, facts) or nobody
+        case _:
+            return _cause_of_completion(order, facts, direction, party)
 
-    if status is CallStatus.FAILED:
-        words = (leg.details.get(f"failed/{field}") for field in ("detail", "provider_status"))
-        for word in words:
-            if word is not None and (known := FAILURE_WORDS.get(str(word.value))) is not None:
-                return known
-        sip = leg.details.get("failed/sip_code")
-        unknown = ("carrier-failure", party or Party.CARRIER)
-        return unknown if sip is None else FAILURE_SIP_CODES.get(int(sip.value), unknown)
-    if status is CallStatus.BUSY:
-        return ("refused", Party.PLATFORM) if refused else ("busy", party or Party.CALLEE)
-    if status is CallStatus.NO_ANSWER:
-        return ("refused", Party.PLATFORM) if refused else ("no-answer", party or far_end)
-    if status is CallStatus.CANCELED:
-        # Only the account's owner can cancel an outbound call; if not through us, then elsewhere.
-        nobody = Party.CALLER if direction == "inbound" else Party.OPERATOR
-        return "canceled", party or asked or nobody
 
-    # Completed. The provider knows best when it names one of the two on the line; else who asked for it.
+def _named_failure(status: CallStatus, leg: LegFacts) -> tuple[str, Party] | None:
+    """What the provider's own words or the SIP code say."""
+    for field in ("detail", "provider_status"):
+        word = leg.details.get(f"{status}/{field}")
+        if word is not None and (known := FAILURE_WORDS.get(str(word.value))) is not None:
+            return known
+    sip = leg.details.get(f"{status}/sip_code")
+    return None if sip is None else FAILURE_SIP_CODES.get(int(sip.value))
+
+
+def _refused(facts: Facts) -> tuple[str, Party] | None:
+    return ("refused", Party.PLATFORM) if "refused" in facts.told else None
+
+
+def _cause_of_completion(
+    order: Order, facts: Facts, direction: str | None, party: Party | None
+) -> tuple[str, Party | None]:
+    asked = _asked_to_end(order, facts)
+    if asked is None and "agent-unreachable" in facts.told:
+        # Whoever puts the phone down during the fallback's words: this is what went wrong.
+        return "agent-unreachable", Party.PLATFORM
+    # The provider knows best when it names one of the two on the line; else who asked for it.
     if party in (Party.CALLER, Party.CALLEE):
         return _HUNG_UP[party], party
-    last = max(facts.media.values(), key=lambda session: (session.epoch, session.order), default=None)
-    if asked is None and last is not None and last.ended_by in (Party.AGENT, Party.PLATFORM):
-        asked = last.ended_by
-    if asked is None and refused:
-        return "refused", Party.PLATFORM
-    if asked is None and "served/hangup" in facts.told:
-        asked = Party.PLATFORM
-    asked = asked or party
-    if asked is Party.PLATFORM and "agent-lost" in facts.told:
-        return "agent-unreachable", Party.PLATFORM
-    who = asked or far_end
+    if asked is None and (last := _last_session(facts)) is not None and last.ended_by is Party.AGENT:
+        asked = Party.AGENT  # its request was lost
+    if asked is None and "refused" in facts.told:
+        return ("platform-hung-up" if facts.media else "refused"), Party.PLATFORM
+    who = asked or party or _FAR_END.get(direction or "")
     return ("hung-up", None) if who is None else (_HUNG_UP[who], who)
+
+
+def _last_session(facts: Facts) -> MediaSession | None:
+    return max(facts.media.values(), key=lambda session: (session.epoch, session.order), default=None)
 
 
 def _asked_to_end(end: Order, facts: Facts) -> Party | None:

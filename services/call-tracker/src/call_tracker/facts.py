@@ -13,8 +13,6 @@ import msgspec
 
 from offhook.events import (
     TERMINAL_STATUSES,
-    AgentConnected,
-    AgentLost,
     CallDirection,
     CallOriginated,
     CallReceived,
@@ -35,6 +33,15 @@ LEG_LIMIT: Final = 16
 
 MEDIA_LIMIT: Final = 64
 """Media sessions kept for one call, the earliest first."""
+
+AGENT_UNREACHABLE: Final = "agent-unreachable"
+"""The bridge's word in `MediaStopped` when it has given up finding an agent."""
+
+NO_AGENT: Final = "no-agent"
+"""The gateway's word in `InstructionsServed` when it then served the fallback."""
+
+NOT_REFUSED: Final = frozenset({"ended", "call-over", "foreign-call", "foreign-tenant"})
+"""The gateway's words for hang-ups that end nothing: the call had been ended, or the request was another's."""
 
 TEXT_LIMIT: Final = 200
 """Characters kept of a text that came from outside (the log holds it whole)."""
@@ -305,19 +312,18 @@ def _observe_media_stopped(event: Event[EventData], data: MediaStopped) -> Facts
         _count(data.quality.agent_audio_ms) or 0,
         data.ended_by,
     )
-    return Facts(told={"media-implied": Detail(begun)}, media={_text(data.stream_id): session})
+    told = {"media-implied": Detail(begun)}
+    if data.reason == AGENT_UNREACHABLE:
+        told["agent-unreachable"] = Detail(order)
+    return Facts(told=told, media={_text(data.stream_id): session})
 
 
 def _observe_instructions(event: Event[EventData], data: InstructionsServed) -> Facts:
-    return EMPTY if data.kind == "connect" else Facts(told={f"served/{data.kind}": Detail(_order(event))})
-
-
-def _observe_agent_connected(event: Event[EventData], data: AgentConnected) -> Facts:
-    return Facts(told={"agent-connected": Detail(_order(event))})
-
-
-def _observe_agent_lost(event: Event[EventData], data: AgentLost) -> Facts:
-    return Facts(told={"agent-lost": Detail(_order(event))})
+    reason = data.reason or ""
+    if data.kind == "connect" or reason in NOT_REFUSED:
+        return EMPTY
+    name = "agent-unreachable" if reason == NO_AGENT else "refused"
+    return Facts(told={name: Detail(_order(event), _text(reason))})
 
 
 def _observe_hangup_requested(event: Event[EventData], data: HangupRequested) -> Facts:
@@ -338,8 +344,6 @@ _OBSERVERS: Final[Mapping[type[EventData], Callable[[Event[EventData], Any], Fac
     MediaStarted: _observe_media_started,
     MediaStopped: _observe_media_stopped,
     InstructionsServed: _observe_instructions,
-    AgentConnected: _observe_agent_connected,
-    AgentLost: _observe_agent_lost,
     HangupRequested: _observe_hangup_requested,
     CommandFailed: _observe_command_failed,
 }
