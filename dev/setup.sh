@@ -58,5 +58,7 @@ export UV_NATIVE_TLS=${UV_NATIVE_TLS:-1}
 run "installing $(grep -cE '^[a-z]' requirements/dev.lock) locked packages" "$venv/bin/uv" pip sync -q --require-hashes requirements/bootstrap.lock requirements/dev.lock
 own=(); for file in libs/*/pyproject.toml services/*/pyproject.toml dev/pyproject.toml; do own+=(-e "$(dirname "$file")"); done
 run "installing our own packages" "$venv/bin/uv" pip install -q --no-deps --no-build-isolation "${own[@]}"
+# Once now, instead of in every process at its first start.
+run "compiling the audio kernels" "$venv/bin/python" -c 'from offhook.audio import warm_up; warm_up()'
 printf '%s' "$wanted" >"$stamp"
 step "done"
