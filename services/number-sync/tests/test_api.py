@@ -1,5 +1,7 @@
 """The API, on both databases."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,6 +10,7 @@ from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO, RunService, Se
 
 from offhook.records import ConfigurationRecord, NumberRecord, PublicUrlRecord, WorkflowRecord
 from offhook.topics import CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS
+from offhook_dev.postgres import PostgresServer
 
 C = "/telephony-configurations"
 
@@ -242,6 +245,46 @@ async def test_one_configuration_is_the_default_for_outbound(service: Service) -
     await service.api.patch(f"{C}/{first['configuration_id']}", json={"default_for_outbound": True})
     records = await service.newest(CONFIGURATIONS)
     assert [is_default(one) for one in (first, second, foreign)] == [True, False, True]
+
+
+async def test_those_who_change_the_default_at_once_do_not_fail_each_other(service: Service) -> None:
+    made = [await make_configuration(service.api, f"C{index}") for index in range(4)]
+    paths = [f"{C}/{one['configuration_id']}" for one in made]
+    answers = await asyncio.gather(
+        *(service.api.patch(path, json={"default_for_outbound": True}) for path in paths)
+    )
+    assert [answer.status_code for answer in answers] == [200] * 4
+    defaults = [item["default_for_outbound"] for item in (await service.api.get(C)).json()["items"]]
+    assert defaults.count(True) == 1
+
+
+async def test_of_those_who_take_a_name_or_number_at_once_one_gets_it(service: Service) -> None:
+    body = {"name": "Main", "provider": "twilio", "credentials": TWILIO}
+    answers = await asyncio.gather(*(service.api.post(C, json=body) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    other = await make_configuration(service.api, "Other")
+    [first] = [answer.json() for answer in answers if answer.status_code == 201]
+    paths = [f"{C}/{one['configuration_id']}/phone-numbers" for one in (first, other)]
+    taken = await asyncio.gather(*(service.api.post(path, json={"number": "+14155551234"}) for path in paths))
+    assert sorted(answer.status_code for answer in taken) == [201, 409]
+
+
+@on_sqlite
+@pytest.mark.real
+async def test_while_the_store_is_away_the_answer_says_so_and_it_goes_on_when_it_is_back(
+    run_service: RunService, servers_directory: Path
+) -> None:
+    server = PostgresServer(servers_directory / "postgres-that-goes-away", fsync=False)
+    await server.start()
+    try:
+        async with run_service(database_url=server.url) as service:
+            await make_workflow(service.api)
+            await server.stop()
+            assert "store" in problem(await service.api.get("/workflows"), 503)
+            await server.start()
+            assert len((await service.api.get("/workflows")).json()["items"]) == 1
+    finally:
+        await server.stop()
 
 
 async def test_a_configuration_with_numbers_is_deleted_only_with_them(service: Service) -> None:

@@ -105,6 +105,16 @@ async def test_one_relay_at_a_time_and_the_next_after_its_lease(database: Databa
     assert await relay(database, second, "second", 1100).flush_once() == 1
 
 
+async def test_a_relay_that_waits_for_another_one_does_not_write(database: Database) -> None:
+    await put(database, "k", "http://a")
+    with pytest.raises(BusUnavailable):
+        await relay(database, BrokenPublisher(0), "first", 1000).flush_once()
+    writes: list[None] = []
+    database.after_commit(lambda: writes.append(None))
+    assert await relay(database, BrokenPublisher(10), "second", 1001).flush_once() == 0
+    assert writes == []
+
+
 async def test_a_relay_that_ends_in_order_leaves_its_lease(database: Database) -> None:
     await put(database, "k", "http://a")
     ending = relay(database, BrokenPublisher(0), "first", 1000)

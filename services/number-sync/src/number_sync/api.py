@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from sqlalchemy import Row
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from number_sync import publishing
 from number_sync.configurations import Configurations
@@ -33,9 +35,12 @@ from offhook.http.problems import problem_response
 from offhook.identities import ID_PATTERN, INBOUND_FALLBACK_PATH, INBOUND_PATH, status_path
 from offhook.providers.base import ProviderAdapter, credential_fields
 from offhook.security.api_keys import ApiKeys, require_user
+from offhook.telemetry import metrics
 
 PREFIX: Final = "/api/v1"
 MAX_METADATA_BYTES: Final = 4096
+
+log = structlog.get_logger(__name__)
 
 
 def _clean(text: str) -> str:
@@ -421,6 +426,8 @@ def install_errors(app: FastAPI) -> None:
     """Answer what the store objects to with a problem."""
     app.add_exception_handler(NumberSyncError, _problem)
     app.add_exception_handler(KeyringError, _lost_key)
+    for away in (OperationalError, InterfaceError, OSError):
+        app.add_exception_handler(away, _store_away)
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
@@ -445,6 +452,12 @@ async def _lost_key(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         500, "Stored secrets cannot be opened: OFFHOOK_KEYRING does not hold the key they were sealed with."
     )
+
+
+async def _store_away(request: Request, error: Exception) -> JSONResponse:
+    metrics.STORE_ERRORS.labels("api").inc()
+    log.error("store.unavailable", exc_info=error)
+    return problem_response(503, "The store cannot be reached; try again.", headers={"Retry-After": "5"})
 
 
 def _changes(body: BaseModel) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
 from number_sync.api import create_router, install_errors
@@ -66,14 +67,18 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
     background: list[asyncio.Task[None]] = []
 
+    async def tell_everything(connection: AsyncConnection) -> int:
+        await publishing.set_public_url(connection, settings.public_url, at=now_ms(clock))
+        return await publishing.republish(connection)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await database.migrate()
-            async with database.write() as connection:
-                await publishing.set_public_url(connection, settings.public_url, at=now_ms(clock))
-                count = await publishing.republish(connection)
-            log.info("store.ready", records=count)
+            log.info("store.ready", records=await database.transact(tell_everything))
+            for name in registry.PROVIDERS:
+                # The vendors' SDKs take seconds to import: not while somebody waits for a call.
+                await asyncio.to_thread(registry.rest, name)
             await bus.start()
             background.append(asyncio.create_task(relay.run(), name="outbox relay"))
             background.append(asyncio.create_task(worker.run(), name="command worker"))
@@ -87,18 +92,22 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             await bus.stop()
             await database.close()
 
-    def problems() -> Iterable[str]:
+    def waiting() -> Iterable[str]:
+        # The API works meanwhile: changes are stored, and published when Kafka is back.
         for source in (relay, worker):
             if source.problem is not None:
                 yield source.problem
+
+    def stopped() -> Iterable[str]:
         for task in background:
             if task.done() and not task.cancelled():
                 yield f"the {task.get_name()} has stopped; restart the process"
 
+    bus.add_check(waiting)
     app = create_app(
         SERVICE,
         bus,
-        checks=[problems],
+        checks=[stopped],
         lifespan=lifespan,
         title="Offhook number-sync",
         description="Telephony configurations, phone numbers and workflows.",

@@ -13,11 +13,14 @@ from typing import Any, Final, TypeVar
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _BUSY_TIMEOUT_S: Final = 30
+_TRIES: Final = 4
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock detected.
+_TRY_AGAIN: Final = frozenset({"40001", "40P01"})
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -37,11 +40,15 @@ class Database:
         if self._sqlite:
             if parsed.database not in (None, "", ":memory:"):
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine: AsyncEngine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+            self.engine: AsyncEngine = create_async_engine(
+                url, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True
+            )
             _prepare_sqlite(self.engine)
         else:
             # A connection that a firewall or a fail-over has cut is found before it is used, not by a request.
-            self.engine = create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+            self.engine = create_async_engine(
+                url, pool_pre_ping=True, pool_size=10, max_overflow=10, hide_parameters=True
+            )
         self._writer = asyncio.Lock()
         self._after_commit: list[Callable[[], None]] = []
 
@@ -65,14 +72,20 @@ class Database:
             call()
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """`work` in one write transaction, and once more when a unique key was taken by somebody at the same time:
-        the second time `work` sees what the other has stored, and can say so."""
-        try:
-            async with self.write() as connection:
-                return await work(connection)
-        except IntegrityError:
-            async with self.write() as connection:
-                return await work(connection)
+        """`work` in one write transaction, and again when somebody else was in the way at the same time.
+
+        A unique key may have been taken: the next time `work` sees what the other has stored, and can say so. Or two
+        transactions waited for each other's rows, and PostgreSQL ended one of them.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                async with self.write() as connection:
+                    return await work(connection)
+            except DBAPIError as error:
+                if not _was_in_the_way(error):
+                    raise
+        async with self.write() as connection:
+            return await work(connection)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -100,6 +113,10 @@ def alembic_config(connection: Connection | None = None) -> Config:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _was_in_the_way(error: DBAPIError) -> bool:
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in _TRY_AGAIN
 
 
 def _upgrade(connection: Connection) -> None:

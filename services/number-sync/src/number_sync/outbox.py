@@ -142,6 +142,11 @@ class Relay:
 
     async def _take_lease(self) -> bool:
         now = now_ms(self._clock)
+        async with self._database.read() as connection:
+            held = (await connection.execute(select(leases).where(leases.c.name == "outbox"))).one()
+        if held.owner != self._owner and held.expires_at >= now:
+            # Without writing: a commit wakes the relay, and it would never sleep.
+            return False
         async with self._database.write() as connection:
             taken = await connection.execute(
                 update(leases)
