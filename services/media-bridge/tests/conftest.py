@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from media_bridge.app import admin_settings, build
 from media_bridge.settings import BridgeSettings
-from offhook.bus.testing import MemoryBus, memory_bus
+from offhook.bus.testing import memory_bus
 from offhook.events import Event, EventData, new_event
 from offhook.http import serve
 from offhook.identities import inbound_run_id, media_path
@@ -298,11 +298,14 @@ class VonageCaller(Caller):
 class Rig:
     """The bridge, and what is around it."""
 
+    public_url = PUBLIC_URL
+    sid = SID
+    auth_token = AUTH_TOKEN
     call_sid = CALL
     app_id = APP
     uuid = UUID
 
-    def __init__(self, bus: MemoryBus, keyring: Keyring, tokens: MediaTokens) -> None:
+    def __init__(self, bus: Any, keyring: Keyring, tokens: MediaTokens) -> None:
         self.bus = bus
         self.keyring = keyring
         self.tokens = tokens
@@ -519,3 +522,9 @@ def running(redis_url: str, tmp_path: Any, agent: Agent) -> Callable[..., Any]:
         return running_rig(overrides.pop("redis_url", redis_url), tmp_path, agent.url, **overrides)
 
     return make
+
+
+@pytest.fixture
+def outside() -> type[Rig]:
+    """A rig without a bridge of its own, for one that runs as a process: set `port` and `admin_port`."""
+    return Rig
