@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
-from customer import Customer, xml
+from customer import Customer, until, xml
 
 from carrier_sim import CarrierSim
 
@@ -123,3 +123,14 @@ async def test_the_control_api_places_calls_waits_for_reports_and_switches_fault
         assert (await ask("POST", "/_sim/calls", json=call | {"to": "+1999"}))[0] == 404
         assert (await ask("POST", "/_sim/calls", json=call | {"provider": "x"}))[0] == 422
         assert (await ask("PUT", "/_sim/callees/default", json={"outcome": "busy"}))[0] == 204
+
+
+async def test_call_ends_on_ctrl_c(simulation: Path, sim: CarrierSim, customer: Customer) -> None:
+    customer.answers["/voice"] = lambda _: xml("<Response><Pause length='60'/></Response>")
+    arguments = ("--from", "+14155550199", "--to", "+14155550100", "--trust", sim.ca_pem)
+    process = await run("call", "--config", simulation, *arguments)
+    await until(lambda: bool(customer.received))
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 15)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
