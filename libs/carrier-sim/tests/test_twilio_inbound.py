@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from customer import Customer, Received, twilio_agent, xml
+from aiohttp import web
+from customer import Customer, twilio_agent, xml
 from twilio.request_validator import RequestValidator
 
 from carrier_sim import Caller, CarrierSim, HangUp, Press, Say, StayUntilHungUp, WaitForAgent
@@ -90,8 +91,8 @@ async def test_when_the_server_closes_the_stream_the_next_verb_runs(
 ) -> None:
     twilio.answers["/voice"] = lambda _: xml(stream_of(twilio, "<Say>Goodbye then.</Say>"))
 
-    async def close_at_once(socket: object, _: object) -> None:
-        await socket.receive()  # type: ignore[attr-defined]
+    async def close_at_once(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.receive()
 
     twilio.talk = close_at_once
     report = await sim.twilio.call_in(FROM, TO, Caller((StayUntilHungUp(),)))
@@ -110,15 +111,44 @@ async def test_reject_ends_the_call_unanswered(sim: CarrierSim, twilio: Customer
 async def test_a_failing_webhook_leads_to_the_fallback_with_the_error(
     sim: CarrierSim, twilio: Customer
 ) -> None:
-    def fail(_: Received):  # type: ignore[no-untyped-def]
-        from aiohttp import web
-
-        return web.Response(status=500)
-
-    twilio.answers["/voice"] = fail
+    twilio.answers["/voice"] = lambda _: web.Response(status=500)
     twilio.answers["/fallback"] = lambda _: xml("<Response><Say>One moment.</Say></Response>")
     report = await sim.twilio.call_in(FROM, TO, Caller((StayUntilHungUp(),)))
     assert report.said == ["One moment."]
     assert [v.code for v in report.violations] == ["11200"]
     fallback = twilio.at("/fallback")[0].fields
     assert (fallback["ErrorCode"], fallback["ErrorUrl"]) == ("11200", twilio.url("/voice"))
+
+
+async def test_a_started_stream_listens_while_the_instructions_go_on(
+    sim: CarrierSim, twilio: Customer
+) -> None:
+    twilio.answers["/voice"] = lambda _: xml(
+        f'<Response><Start><Stream url="{twilio.ws("/media")}" statusCallback="{twilio.url("/stream")}"/></Start>'
+        "<Say>This call is being listened to.</Say></Response>"
+    )
+
+    async def listen(socket: web.WebSocketResponse, _: web.Request) -> None:
+        async for message in socket:
+            twilio.messages.append(json.loads(message.data))
+
+    twilio.talk = listen
+    report = await sim.twilio.call_in(FROM, TO, Caller((Say(0.5), Press("1"), StayUntilHungUp())))
+    assert report.violations == []
+    events = [m["event"] for m in twilio.messages]
+    assert set(events) == {"connected", "start", "media", "stop"}
+    assert [r.fields["StreamEvent"] for r in twilio.at("/stream")] == ["stream-started", "stream-stopped"]
+
+
+async def test_the_action_of_connect_is_asked_when_the_stream_ends(sim: CarrierSim, twilio: Customer) -> None:
+    twilio.answers["/voice"] = lambda _: xml(
+        f'<Response><Connect action="/next"><Stream url="{twilio.ws("/media")}"/></Connect><Say>Never.</Say></Response>'
+    )
+    twilio.answers["/next"] = lambda _: xml("<Response><Say>Next.</Say></Response>")
+
+    async def close_at_once(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.receive()
+
+    twilio.talk = close_at_once
+    report = await sim.twilio.call_in(FROM, TO, Caller((StayUntilHungUp(),)))
+    assert report.said == ["Next."]
