@@ -39,7 +39,6 @@ T = TypeVar("T", bound=EventData)
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 3.0
 _GOODBYE_S: Final = 3.0
-_STUCK_AFTER_S: Final = 60.0
 _CONNECT_RETRY_S: Final = 1.0
 
 
@@ -337,26 +336,12 @@ class Bus:
     async def _watch_broker(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
-            for consumption, subscriber in self._consumptions:
+            for consumption, _ in self._consumptions:
                 consumption.measure_lag()
-                await self._restart_if_stuck(consumption, subscriber)
             if await self._broker.ping(timeout=_PROBE_TIMEOUT_S):
                 self._unreachable_since = None
             elif self._unreachable_since is None:
                 self._unreachable_since = time.monotonic()
-
-    async def _restart_if_stuck(self, consumption: Consumption, subscriber: Any) -> None:
-        consumer = subscriber.consumer
-        if consumer is None or consumer.failing_since is None or consumption.blown:
-            return
-        if time.monotonic() - consumer.failing_since > _STUCK_AFTER_S:
-            log.error("%s has failed to fetch for %s s: starting it again", consumption.name, _STUCK_AFTER_S)
-            await subscriber.stop()
-            try:
-                await subscriber.start()
-            except KafkaError as error:
-                log.warning("%s cannot start yet: %r", consumption.name, error)
-                subscriber.consumer.failing_since = consumer.failing_since
 
     async def _bury(self, letters: Sequence[tuple[Record, DeadLetter]]) -> None:
         acknowledgements = [

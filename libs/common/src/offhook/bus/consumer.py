@@ -3,7 +3,6 @@
 FastStream only logs an error of the fetch and tries again; health would know nothing of it.
 """
 
-import time
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -11,20 +10,15 @@ from aiokafka.errors import KafkaError
 
 
 class WatchedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
-    """`problem` is what the last fetch failed with, None when it did not; `failing_since` on the monotonic
-    clock.
-    """
+    """`problem` is what the last fetch failed with; None when it did not."""
 
     problem: str | None = None
-    failing_since: float | None = None
 
     async def getmany(self, *partitions: Any, **options: Any) -> Any:
         try:
             fetched = await super().getmany(*partitions, **options)
         except KafkaError as error:
             self.problem = repr(error)
-            if self.failing_since is None:
-                self.failing_since = time.monotonic()
             raise
-        self.problem = self.failing_since = None
+        self.problem = None
         return fetched

@@ -178,7 +178,6 @@ class MemoryConsumer:
         self.topics: set[str] = set()
         self.listener: ConsumerRebalanceListener | None = None
         self.problem: str | None = None
-        self.failing_since: float | None = None
         self._cluster = cluster
         self._positions: dict[TopicPartition, int] = {}
         self._rebalancing = False
