@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-export PYTHONDONTWRITEBYTECODE ?= 1
 
 .PHONY: help setup demo up down status test test-fast check format bench docs lock clean
 

@@ -55,9 +55,10 @@ run "installing the installer" "$venv/bin/python" -m pip install -q --disable-pi
 export UV_PYTHON=$venv/bin/python UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180} UV_LINK_MODE=copy
 # Native TLS: the machine's own certificates, so that a company's proxy works.
 export UV_NATIVE_TLS=${UV_NATIVE_TLS:-1}
-run "installing $(grep -cE '^[a-z]' requirements/dev.lock) locked packages" "$venv/bin/uv" pip sync -q --require-hashes requirements/bootstrap.lock requirements/dev.lock
+run "installing $(grep -cE '^[a-z]' requirements/dev.lock) locked packages" "$venv/bin/uv" pip sync -q --compile-bytecode --require-hashes requirements/bootstrap.lock requirements/dev.lock
 own=(); for file in libs/*/pyproject.toml services/*/pyproject.toml dev/pyproject.toml; do own+=(-e "$(dirname "$file")"); done
 run "installing our own packages" "$venv/bin/uv" pip install -q --no-deps --no-build-isolation "${own[@]}"
+run "compiling" "$venv/bin/python" -m compileall -q -j 0 libs services dev/src
 # Once now, instead of in every process at its first start.
 run "compiling the audio kernels" "$venv/bin/python" -c 'from offhook.audio import warm_up; warm_up()'
 printf '%s' "$wanted" >"$stamp"

@@ -111,8 +111,8 @@ def calls_table(calls: Iterable[DemoCall]) -> Table:
     )
     row("agent heard", *(_seconds(entry["caller_audio_ms"]) for entry in entries))
     row("caller heard", *(_seconds(entry["agent_audio_ms"]) for entry in entries))
-    row("instructions after", *(_milliseconds(entry["instructions_ms"]) for entry in entries))
-    row("agent answers after", *(_milliseconds(entry["response_ms"]) for entry in entries))
+    row("instructions", *(_milliseconds(entry["instructions_ms"]) for entry in entries))
+    row("answer", *(_milliseconds(entry["response_ms"]) for entry in entries))
     row(
         "objections",
         *(
@@ -185,12 +185,13 @@ def _conclude(
 ) -> None:
     console.print()
     legend = (
-        "instructions: from the provider's webhook. agent answers: from the caller's last word to the agent's first\n"
-        "    sound (the example agent waits for 600 ms of quiet). objections: what a real carrier would reject or warn about."
+        "instructions: after the provider's webhook. answer: from the caller's last word to\n"
+        "  the agent's first sound (this agent waits for 600 ms of quiet). objections: what a\n"
+        "  real carrier would reject or warn about."
     )
     if scenario is not None and any(call.record for call in scenario.calls):
         console.print(calls_table(scenario.calls))
-        console.print(f"\n    [dim]{legend}[/dim]\n")
+        console.print(f"\n  [dim]{legend}[/dim]\n")
         for call in scenario.calls:
             for text in call.problems:
                 console.print(f"  [red]✗[/red] {call.provider} {call.direction}: {text}")
