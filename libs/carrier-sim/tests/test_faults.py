@@ -9,7 +9,8 @@ from customer import Customer, twilio_agent, vonage_agent, xml
 from carrier_sim import BargeIn, Caller, CarrierSim, Faults, HangUp, StayUntilHungUp, Wait, WaitForAgent
 from carrier_sim.faults import Fate, Fortune
 from carrier_sim.twilio.accounts import Account
-from carrier_sim.twilio.call import Plan, Source, TwilioCall
+from carrier_sim.twilio.call import TwilioCall
+from carrier_sim.twilio.plan import Plan, Source
 
 OURS, THEIRS = "+14155550100", "+14155550143"
 APPLICATION = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"

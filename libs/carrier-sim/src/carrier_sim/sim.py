@@ -18,6 +18,7 @@ from carrier_sim.twilio.carrier import TwilioCarrier
 from carrier_sim.twilio.rest import TwilioRest
 from carrier_sim.vonage.carrier import VonageCarrier
 from carrier_sim.vonage.rest import VonageRest
+from carrier_sim.vonage.rest_settings import VonageSettingsRest
 from carrier_sim.web import WebClient
 
 
@@ -104,5 +105,6 @@ class CarrierSim:
         app = web.Application(client_max_size=1024 * 1024)
         app.add_routes(TwilioRest(self.twilio).routes())
         app.add_routes(VonageRest(self.vonage).routes())
+        app.add_routes(VonageSettingsRest(self.vonage).routes())
         app.add_routes(Control(self._exchange, self.twilio, self.vonage).routes())
         return app

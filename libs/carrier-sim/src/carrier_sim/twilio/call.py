@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -20,6 +20,7 @@ from carrier_sim.report import CallReport
 from carrier_sim.twilio import twiml
 from carrier_sim.twilio.accounts import Account, Number
 from carrier_sim.twilio.fields import base_fields, new_sid, rfc2822
+from carrier_sim.twilio.plan import Detection, Plan, Source
 from carrier_sim.twilio.requests import Purpose, TwilioRequests
 from carrier_sim.twilio.stream import SAMPLE_RATE, TwilioStream
 from carrier_sim.web import Failure, classify
@@ -47,48 +48,6 @@ _STREAM_FAILURES = {
     Failure.CERTIFICATE_EXPIRED: "31910",
     Failure.RESET: "31903",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where instructions come from: a URL, or a document that is there already. `base` resolves relative URLs in it."""
-
-    url: str = ""
-    method: str = "POST"
-    document: bytes | None = None
-    base: str = ""
-    fields: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """Answering machine detection. Asynchronous: instructions are asked for at once, the result goes to `callback`."""
-
-    wait_for_end: bool = False
-    asynchronous: bool = False
-    callback: str = ""
-    callback_method: str = "POST"
-
-    def result(self, answered_by: str) -> str:
-        """Twilio's word for a `human` or a `machine`."""
-        if answered_by == "human":
-            return "human"
-        return "machine_end_beep" if self.wait_for_end else "machine_start"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the call was set up with."""
-
-    source: Source
-    fallback_url: str = ""
-    fallback_method: str = "POST"
-    status_callback: str = ""
-    status_method: str = "POST"
-    status_events: frozenset[str] = frozenset({"completed"})
-    ring_timeout_s: float = 60.0
-    time_limit_s: float = 4 * 3600.0
-    detection: Detection | None = None
 
 
 class _EndOfCall(Exception):  # noqa: N818 - not an error

@@ -5,7 +5,8 @@ from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
 from carrier_sim.twilio.accounts import Account, Number
-from carrier_sim.twilio.call import Plan, Source, TwilioCall
+from carrier_sim.twilio.call import TwilioCall
+from carrier_sim.twilio.plan import Plan, Source
 
 
 class TwilioCarrier:

@@ -5,7 +5,7 @@ https://www.twilio.com/docs/voice/api/call-resource, https://www.twilio.com/docs
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -15,11 +15,12 @@ from multidict import MultiDictProxy
 
 from carrier_sim.twilio import twiml
 from carrier_sim.twilio.accounts import Account, Number
-from carrier_sim.twilio.call import Detection, Plan, Source, TwilioCall
+from carrier_sim.twilio.call import TwilioCall
 from carrier_sim.twilio.carrier import TwilioCarrier
-from carrier_sim.twilio.fields import API_VERSION, rfc2822
+from carrier_sim.twilio.fields import API_VERSION
+from carrier_sim.twilio.plan import Detection, Plan, Source
+from carrier_sim.twilio.resources import PREFIX, account_resource, call_resource, number_resource
 
-_PREFIX = f"/{API_VERSION}/Accounts"
 _E164 = re.compile(r"^\+[1-9]\d{1,14}$")
 _SEND_DIGITS = re.compile(r"^[0-9*#wW]{1,32}$")
 _EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
@@ -60,7 +61,7 @@ class TwilioRest:
         self._next_start: dict[str, float] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        account = f"{_PREFIX}/{{account}}"
+        account = f"{PREFIX}/{{account}}"
         call = f"{account}/Calls/{{sid}}.json"
         number = f"{account}/IncomingPhoneNumbers/{{sid}}.json"
         return [
@@ -109,24 +110,7 @@ class TwilioRest:
     # --- the account -----------------------------------------------------------------------------------------------------
 
     def _fetch_account(self, account: Account, request: web.Request, form: Form) -> web.Response:
-        uri = f"{_PREFIX}/{account.sid}.json"
-        return web.json_response(
-            {
-                "auth_token": account.auth_token,
-                "date_created": rfc2822(account.created),
-                "date_updated": rfc2822(account.created),
-                "friendly_name": account.friendly_name,
-                "owner_account_sid": account.sid,
-                "sid": account.sid,
-                "status": "active",
-                "subresource_uris": {
-                    "calls": f"{_PREFIX}/{account.sid}/Calls.json",
-                    "incoming_phone_numbers": f"{_PREFIX}/{account.sid}/IncomingPhoneNumbers.json",
-                },
-                "type": "Full",
-                "uri": uri,
-            }
-        )
+        return web.json_response(account_resource(account))
 
     # --- calls -------------------------------------------------------------------------------------------------------------
 
@@ -412,91 +396,3 @@ def _page(request: web.Request, name: str, items: list[dict[str, Any]]) -> web.R
             "uri": uri(page),
         }
     )
-
-
-def _when(moment: datetime | None) -> str | None:
-    return rfc2822(moment) if moment else None
-
-
-def call_resource(call: TwilioCall) -> dict[str, Any]:
-    """The Call resource. All numbers are strings."""
-    uri = f"{_PREFIX}/{call.account.sid}/Calls/{call.sid}"
-    subresources: Iterable[str] = ("events", "notifications", "payments", "recordings", "siprec", "streams")
-    over = call.ended is not None
-    minutes = -(-call.duration_s // 60)
-    return {
-        "account_sid": call.account.sid,
-        "annotation": None,
-        "answered_by": call.answered_by,
-        "api_version": API_VERSION,
-        "caller_name": None,
-        "date_created": _when(call.created),
-        "date_updated": _when(call.ended or call.answered or call.created),
-        "direction": call.direction,
-        "duration": str(call.duration_s) if over else None,
-        "end_time": _when(call.ended),
-        "forwarded_from": None,
-        "from": call.from_number,
-        "from_formatted": _formatted(call.from_number),
-        "group_sid": None,
-        "parent_call_sid": None,
-        "phone_number_sid": call.number.sid if call.number else None,
-        "price": f"-{minutes * 0.014:.4f}" if over and call.answered else None,
-        "price_unit": "USD",
-        "queue_time": "0",
-        "sid": call.sid,
-        "start_time": _when(call.answered or (call.created if over else None)),
-        "status": call.status,
-        "subresource_uris": {name: f"{uri}/{name.capitalize()}.json" for name in subresources},
-        "to": call.to_number,
-        "to_formatted": _formatted(call.to_number),
-        "trunk_sid": None,
-        "uri": f"{uri}.json",
-    }
-
-
-def _formatted(number: str) -> str:
-    if number.startswith("+1") and len(number) == 12:
-        return f"({number[2:5]}) {number[5:8]}-{number[8:]}"
-    return number
-
-
-def number_resource(account: Account, number: Number) -> dict[str, Any]:
-    """The IncomingPhoneNumber resource. What is not set is an empty string, whatever Twilio's own schema says."""
-    return {
-        "account_sid": account.sid,
-        "address_requirements": "none",
-        "address_sid": None,
-        "api_version": API_VERSION,
-        "beta": False,
-        "bundle_sid": None,
-        "capabilities": {"voice": True, "sms": True, "mms": True, "fax": False},
-        "date_created": rfc2822(number.created),
-        "date_updated": rfc2822(number.updated),
-        "emergency_address_sid": None,
-        "emergency_address_status": "unregistered",
-        "emergency_status": "Inactive",
-        "friendly_name": number.friendly_name,
-        "identity_sid": None,
-        "origin": "twilio",
-        "phone_number": number.phone_number,
-        "sid": number.sid,
-        "sms_application_sid": "",
-        "sms_fallback_method": "POST",
-        "sms_fallback_url": "",
-        "sms_method": "POST",
-        "sms_url": "",
-        "status": "in-use",
-        "status_callback": number.status_callback,
-        "status_callback_method": number.status_callback_method,
-        "trunk_sid": number.trunk_sid,
-        "type": None,
-        "uri": f"{_PREFIX}/{account.sid}/IncomingPhoneNumbers/{number.sid}.json",
-        "voice_application_sid": number.voice_application_sid,
-        "voice_caller_id_lookup": False,
-        "voice_fallback_method": number.voice_fallback_method,
-        "voice_fallback_url": number.voice_fallback_url,
-        "voice_method": number.voice_method,
-        "voice_receive_mode": "voice",
-        "voice_url": number.voice_url,
-    }

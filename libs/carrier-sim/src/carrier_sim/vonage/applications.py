@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
 
@@ -103,3 +104,9 @@ def msisdn(number: str) -> str:
     """A number as Vonage writes it: digits only. Anything that is not a number (`anonymous`) stays as it is."""
     digits = number.removeprefix("+")
     return digits if digits.isdigit() else number
+
+
+def is_webhook_url(url: str, *, allow_plain: bool) -> bool:
+    """Whether Vonage would accept the URL of a webhook: absolute, https (or http where that is allowed)."""
+    parts = urlsplit(url)
+    return parts.scheme in (("https", "http") if allow_plain else ("https",)) and bool(parts.hostname)
