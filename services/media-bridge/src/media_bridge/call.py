@@ -8,6 +8,7 @@ one counts.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -40,6 +41,8 @@ _NORMAL: Final = 1000
 _GOING_AWAY: Final = 1001
 _POLICY: Final = 1008
 _MAX_LOGGED_FAULTS: Final = 20
+# How long the command to hang up has to end the call at the provider, before the closed socket ends it.
+_COMMAND_S: Final = 1.5
 _LONGEST_PAUSE_S: Final = 4.0
 # An agent that keeps a call for so long works: what was tried in vain before is forgiven.
 _PROVEN_S: Final = 10.0
@@ -397,14 +400,17 @@ class Call(MessageSocket):
         # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.
         if ending.reason == "agent-hangup":
             await state.mark_ended(run)
+            facts.agent_hung_up(ending.words)
+            # A stream that the server closes during the call is a fault to Twilio (31921): the command comes first.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_COMMAND_S):
+                    await self.gone.wait()
         elif ending is AGENT_UNREACHABLE:
             await state.mark_fallback(run)
         if ending in (CARRIER_SILENT, CARRIER_LOST):
             self.abort()
         else:
             self.close(_GOING_AWAY if ending is SHUTDOWN else _NORMAL)
-        if ending.reason == "agent-hangup":
-            facts.agent_hung_up(ending.words)
         quality = conversation.quality.report(conversation.underruns)
         facts.media_stopped(ending.reason, ending.ended_by, conversation.elapsed_ms(now), quality)
         self.account()
