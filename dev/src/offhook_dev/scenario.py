@@ -10,6 +10,8 @@ import httpx
 from carrier_sim import Caller, CallReport, CarrierSim
 from carrier_sim.twilio.carrier import TwilioCarrier
 from carrier_sim.vonage.carrier import VonageCarrier
+from offhook.topics import CONFIGURATIONS, WORKFLOWS
+from offhook.topics import NUMBERS as NUMBER_RECORDS
 from offhook_dev.errors import DevError
 from offhook_dev.simulated import AGENT_HANGS_UP, CALLEES, CALLER_HANGS_UP, NUMBERS, PERSON
 from offhook_dev.stack import Stack
@@ -141,6 +143,10 @@ class Scenario:
                     "default_caller_id": True,
                 },
             )
+        # A call that comes sooner would be told that its number is unknown.
+        await self._stack.caught_up(
+            {CONFIGURATIONS: len(NUMBERS), NUMBER_RECORDS: len(NUMBERS), WORKFLOWS: 1}
+        )
 
     async def run(self, changed: Callable[[], None], timeout_s: float = 45.0) -> None:
         """Make the four calls; `changed` is called whenever a call's record has moved on."""

@@ -87,6 +87,11 @@ class Server(ABC):
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with (negative: the signal that ended it); None while it runs, or if it never did."""
+        return self._process.poll() if self._process is not None else None
+
     async def start(self) -> Self:
         """Start it and wait until it accepts work. Raises `DevError`."""
         return await asyncio.to_thread(self.start_now)

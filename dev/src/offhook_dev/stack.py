@@ -9,8 +9,11 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +21,10 @@ from typing import Any, Final, Self
 
 import certifi
 import envoy
+import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from offhook.topics import CALL_COMMANDS, CALL_EVENTS, CALL_STATES, WEBHOOK_AUDIT
+from offhook.topics import CALL_COMMANDS, CALL_EVENTS, CALL_STATES, WEBHOOK_AUDIT, Topic
 from offhook_dev.edge import Certificate, envoy_config, make_certificate, write_envoy_config
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer, kafka_version
@@ -170,6 +174,27 @@ class Stack:
         finally:
             await consumer.stop()
         return {"version": kafka_version(), "events": events}
+
+    async def caught_up(self, entries: Mapping[Topic, int], within_s: float = 15.0) -> None:
+        """Wait until every service that reads these compacted topics holds at least so many entries of each.
+
+        What the API has accepted is known to the other services a moment later. Raises `DevError`.
+        """
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            for topic, count in entries.items():
+                for service in topic.read_by:
+                    deadline = time.monotonic() + within_s
+                    while service in self._admin and await self._entries(client, service, topic) < count:
+                        if time.monotonic() > deadline:
+                            raise DevError(f"{service} does not know all {count} entries of {topic.name}")
+                        await asyncio.sleep(0.05)
+
+    async def _entries(self, client: httpx.AsyncClient, service: str, topic: Topic) -> int:
+        metrics = (await client.get(f"http://127.0.0.1:{self._admin[service]}/metrics")).text
+        found = re.search(
+            rf'^offhook_directory_entries{{topic="{re.escape(topic.name)}"}} (\S+)', metrics, re.M
+        )
+        return int(float(found[1])) if found else 0
 
     def _secrets(self) -> dict[str, str]:
         """Made once and kept beside the databases that depend on them, readable by their owner alone."""
