@@ -1,5 +1,6 @@
 """The service, put together: the bridge on one port, health and metrics on another."""
 
+import gc
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -43,8 +44,13 @@ def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
             await bus.start()
             await outlet.start()
             await bridge.start()
+            # What lives as long as the process is not looked at again: a full collection over the compiler's
+            # heap stops all calls for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
             yield
         finally:
+            gc.unfreeze()
             await bridge.stop()
             await outlet.stop()
             await bus.stop()

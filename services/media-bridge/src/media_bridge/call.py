@@ -401,7 +401,8 @@ class Call(MessageSocket):
         if ending.reason == "agent-hangup":
             await state.mark_ended(run)
             facts.agent_hung_up(ending.words)
-            # A stream that the server closes during the call is a fault to Twilio (31921): the command comes first.
+            # A stream that the server closes during the call is a fault to Twilio (31921): the command comes
+            # first.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_COMMAND_S):
                     await self.gone.wait()
