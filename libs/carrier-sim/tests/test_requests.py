@@ -9,7 +9,7 @@ from aiohttp import web
 from customer import Customer, Received, xml
 from twilio.request_validator import RequestValidator
 
-from carrier_sim import CarrierSim, SimConfig
+from carrier_sim import Caller, CarrierSim, HangUp, SimConfig, Wait
 from carrier_sim.report import CallReport
 from carrier_sim.twilio.accounts import Account
 from carrier_sim.twilio.requests import overrides, requested_url, signature, signed_url
@@ -24,7 +24,7 @@ def account(sim: CarrierSim) -> Account:
 
 async def call(sim: CarrierSim, account: Account, url: str, **urls: str) -> CallReport:
     account.add_number(OURS, voice_url=url, **urls)
-    return await sim.twilio.call_in(THEIRS, OURS)
+    return await sim.twilio.call_in(THEIRS, OURS, Caller((Wait(0.1), HangUp())))
 
 
 @pytest.mark.parametrize(
