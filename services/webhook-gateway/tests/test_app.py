@@ -404,6 +404,19 @@ async def test_an_unproven_vonage_request_is_refused_and_retried_only_without_a_
     assert reason in (None, audit.reason)
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_webhook_that_calls_itself_an_upgrade_must_still_prove_what_it_says(rig, method):
+    fields = {"from": "447700900000", "to": "442079460000", "uuid": rig.uuid}
+    headers = {"authorization": "Bearer " + rig.vonage_token(b"something else"), "upgrade": "websocket"}
+    url = rig.url(rig.inbound)
+    if method == "GET":
+        answer = await rig.http.get(url, params=fields, headers=headers)
+    else:
+        answer = await rig.http.post(url, json=fields, headers=headers)
+    assert answer.status_code == 403
+    assert rig.events() == []
+
+
 async def test_an_unknown_account_is_answered_like_a_known_one(rig):
     """For every way to be unproven, so that nobody can find out which accounts exist."""
     unknown = {"AccountSid": "AC" + "f" * 32}

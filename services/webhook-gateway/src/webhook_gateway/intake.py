@@ -79,10 +79,13 @@ async def discard(receive: Receive) -> None:
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     """Names in lower case. A repeated header becomes one value (RFC 9110, 5.2), so a second signature proves
-    nothing."""
+    nothing. No webhook becomes a WebSocket; one that asks for it is still verified as a webhook, body
+    included."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key = name.decode("latin-1").lower()
+        if key == "upgrade":
+            continue
         text = value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers

@@ -76,6 +76,15 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes = b""
 
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether the request opens a WebSocket: always a GET (RFC 6455, 4.1).
+
+        What a signature covers depends on it, and any sender can write the header: who takes requests that
+        cannot be upgraded leaves it out of `headers`.
+        """
+        return self.method == "GET" and self.headers.get("upgrade", "").strip().lower() == "websocket"
+
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:

@@ -114,6 +114,11 @@ def test_a_post_whose_body_nothing_proves_is_refused_and_a_get_without_hash_is_n
     assert verify(request(token(payload_hash=...), b"", method="GET", query=QUERY))
 
 
+def test_a_post_that_calls_itself_an_upgrade_must_prove_its_payload():
+    made = token(payload_hash="0" * 64)
+    assert fault(request(made, headers={"upgrade": "websocket"})) is SignatureFault.BODY_MISMATCH
+
+
 def test_an_upgrade_has_no_payload_to_prove():
     upgrade = {"upgrade": "WebSocket"}
     for made in (token(), token(payload_hash=...), token(payload_hash="00"), token(jti=...)):

@@ -40,7 +40,7 @@ def sign(url: str, fields: Iterable[tuple[bytes, bytes]], secret: str, algorithm
 
 def url_forms(request: HttpRequest) -> tuple[str, ...]:
     """The URLs the request may have been signed for, the likeliest first; never more than 32."""
-    upgrade = is_upgrade(request)
+    upgrade = request.is_upgrade
     target = f"{request.path}?{request.query}" if request.query else request.path
     forms = [base + target for base in _bases(request.origins, upgrade)]
     if upgrade:
@@ -90,11 +90,6 @@ def verify(
         "the signature fits none of the public URLs: check the auth token and the public URL",
         forms,
     )
-
-
-def is_upgrade(request: HttpRequest) -> bool:
-    """Whether the request opens a WebSocket."""
-    return request.headers.get("upgrade", "").strip().lower() == "websocket"
 
 
 def signed_fields(request: HttpRequest) -> list[tuple[bytes, bytes]]:

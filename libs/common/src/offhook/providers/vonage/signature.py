@@ -64,11 +64,6 @@ _decode_account = msgspec.json.Decoder(_Account).decode
 JSON_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
-def is_upgrade(request: HttpRequest) -> bool:
-    """Whether the request opens a WebSocket."""
-    return request.headers.get("upgrade", "").strip().lower() == "websocket"
-
-
 def verify(
     request: HttpRequest,
     *,
@@ -101,7 +96,7 @@ def verify(
             SignatureFault.WRONG_ACCOUNT, "the token's application_id is not the configured one"
         )
     _check_times(claims, now)
-    if not is_upgrade(request):
+    if not request.is_upgrade:
         if not claims.jti:
             raise SignatureError(
                 SignatureFault.MALFORMED, "the token has no jti: its reuse could not be seen"
