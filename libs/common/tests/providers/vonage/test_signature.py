@@ -84,6 +84,8 @@ def test_the_published_get_vector_verifies_and_any_other_query_does_not():
     assert verify(request(made, b"", method="GET", query=QUERY))
     changed = request(made, b"", method="GET", query=QUERY.replace("15550002222", "15550002223"))
     assert fault(changed) is SignatureFault.BODY_MISMATCH
+    smuggled = request(made, b"", method="GET", query=f"to=15559999999&{QUERY}")
+    assert fault(smuggled) is SignatureFault.BODY_MISMATCH
     spaced = token(payload_hash="6c458daeec99f43247233d851c51d68055fa94d7eb9741a76be5d367db3f0280")
     assert fault(request(spaced, b"", method="GET", query=QUERY)) is SignatureFault.BODY_MISMATCH
 

@@ -156,8 +156,11 @@ def query_payload(query: str) -> bytes:
 
     https://api.support.vonage.com/hc/en-us/articles/19033783342876. Raises `FormError`.
     """
-    pairs = parse_form(_utf8(query))
-    fields = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in pairs}
+    fields: dict[str, str] = {}
+    for name, value in parse_form(_utf8(query)):
+        # Of a repeated field the first counts, as for whoever reads it: a later one must not stand in for it
+        # here.
+        fields.setdefault(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
     return msgspec.json.encode(fields)
 
 
