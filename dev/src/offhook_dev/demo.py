@@ -165,6 +165,12 @@ async def run_demo(home: Path, console: Console) -> bool:
         except DevError as error:
             problem = str(error)
 
+    for call in scenario.calls if scenario else ():
+        if call.report is not None:
+            audio = home / "audio"
+            audio.mkdir(exist_ok=True)
+            (audio / f"{call.provider}-{call.direction}-heard.wav").write_bytes(call.report.heard_wav)
+            (audio / f"{call.provider}-{call.direction}-said.wav").write_bytes(call.report.spoken_wav)
     calls = [call.as_report() for call in scenario.calls] if scenario else []
     ok = problem is None and len(calls) == 4 and not any(call["problems"] for call in calls)
     report_path.write_text(
@@ -185,9 +191,9 @@ def _conclude(
 ) -> None:
     console.print()
     legend = (
-        "instructions: after the provider's webhook. answer: from the caller's last word to\n"
-        "  the agent's first sound (this agent waits for 600 ms of quiet). objections: what a\n"
-        "  real carrier would reject or warn about."
+        "instructions: after the provider's webhook. answer: from the caller's last\n"
+        "  word to the agent's first sound (this agent waits for 600 ms of quiet).\n"
+        "  objections: what a real carrier would reject or warn about."
     )
     if scenario is not None and any(call.record for call in scenario.calls):
         console.print(calls_table(scenario.calls))
@@ -202,9 +208,21 @@ def _conclude(
             f"  [green]✓[/green] Four calls, {kafka['events']} events through Apache Kafka {kafka['version']},"
             f" in {progress.seconds:.0f} s."
         )
+        for name, path in (
+            ("report", "report.json"),
+            ("what was said and heard", "audio"),
+            ("logs", "stack/logs"),
+        ):
+            console.print(f"    {name:<24}{_shown(home / path)}", soft_wrap=True)
         console.print(
-            f"    Report: {home / 'report.json'}   What was said: {home / 'audio'}   Logs: {home / 'stack' / 'logs'}\n"
-            "    Next: [bold]make up[/bold] keeps it running · README.md puts your own agent and number on it"
+            "    next: [bold]make up[/bold] keeps it running; README.md puts your own agent\n"
+            "    and number on it"
         )
     else:
-        console.print(f"    Logs: {home / 'stack' / 'logs'}   Report: {home / 'report.json'}")
+        console.print(f"    logs    {_shown(home / 'stack/logs')}", soft_wrap=True)
+        console.print(f"    report  {_shown(home / 'report.json')}", soft_wrap=True)
+
+
+def _shown(path: Path) -> Path:
+    """As a person would type it from where they are."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
