@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from redis.asyncio import Redis
+from twilio.request_validator import RequestValidator
 from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.frames import Frame as RawFrame
+from websockets.frames import Opcode
+from websockets.utils import accept_key
 
 from media_bridge import bridge as bridge_module
 from offhook.audio import g711, tone
@@ -99,8 +103,6 @@ async def test_headers_without_end_are_not_read(rig: Any) -> None:
 
 
 async def test_twilio_may_sign_the_url_with_a_slash_at_its_end(rig: Any, agent: Any) -> None:
-    from twilio.request_validator import RequestValidator
-
     path = media_path("w1", "u1", rig.twilio_run())
     signature = RequestValidator("the-auth-token-of-tenant-one").compute_signature(
         f"wss://voice.example.com{path}/", {}
@@ -118,8 +120,6 @@ async def test_a_subprotocol_is_never_echoed_and_nothing_is_compressed(rig: Any)
 
 async def test_a_proxy_may_name_more_than_one_connection_option(rig: Any) -> None:
     path = media_path("w1", "u1", rig.twilio_run())
-    from twilio.request_validator import RequestValidator
-
     signature = RequestValidator("the-auth-token-of-tenant-one").compute_signature(
         f"wss://voice.example.com{path}", {}
     )
@@ -439,8 +439,6 @@ async def test_an_agent_that_chooses_another_subprotocol_is_not_trusted_with_the
         async with asyncio.timeout(20):
 
             async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                from websockets.utils import accept_key
-
                 request = (await reader.readuntil(b"\r\n\r\n")).decode()
                 key = next(line.split(": ")[1] for line in request.splitlines() if "-Key" in line)
                 writer.write(
@@ -689,3 +687,29 @@ async def test_the_metrics_count_calls_and_frames(rig: Any, agent: Any) -> None:
     exposed = await rig.metrics()
     assert 'offhook_media_sessions{agent_protocol="pcm",provider="twilio"} 0.0' in exposed
     assert 'offhook_media_frames_total{direction="uplink"}' in exposed
+
+
+async def test_an_agent_that_asks_on_and_on_and_never_reads_is_lost(running: Any) -> None:
+    async def greedy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = next(line.split(": ")[1] for line in request.splitlines() if "-Key" in line)
+        writer.write(
+            (
+                "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+            ).encode()
+        )
+        nonsense = RawFrame(Opcode.TEXT, b"{" * 60).serialize(mask=False) * 200
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(nonsense)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    server = await asyncio.start_server(greedy, "127.0.0.1", 0, limit=4096)
+    async with running(agent_attempts=1, silence_timeout_s=60) as rig:
+        await rig.workflow("greedy", f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        caller = await rig.call("twilio", "greedy")
+        assert await caller.ends() == 1000
+        assert len(await rig.tells(AgentLost)) == 1
+    server.close()

@@ -5,6 +5,7 @@ import base64
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -46,6 +47,27 @@ def test_a_missing_setting_is_one_sentence_and_exit_code_2() -> None:
     assert len(done.stderr.splitlines()) == 2
     assert "OFFHOOK_KEYRING is not set" in done.stderr
     assert "OFFHOOK_TOKEN_KEY is not set" in done.stderr
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_code_2(tmp_path: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = without_offhook() | {
+            "OFFHOOK_KEYRING": new_key("k1"),
+            "OFFHOOK_TOKEN_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "OFFHOOK_LISTEN_PORT": str(port),
+            "OFFHOOK_STATE_DIR": str(tmp_path),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "media_bridge"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.fixture

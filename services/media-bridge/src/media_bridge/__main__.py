@@ -1,11 +1,12 @@
 """`python -m media_bridge`: carry calls until SIGTERM, and then until the last one has ended."""
 
 import logging as standard_logging
+import sys
 
 from media_bridge.app import SERVICE, admin_settings, build
 from media_bridge.settings import BridgeSettings
 from offhook.bus import Bus
-from offhook.http import run
+from offhook.http import ListenError, run
 from offhook.settings import load_settings
 from offhook.telemetry import logging
 
@@ -16,6 +17,11 @@ def main() -> None:
     # picows tells of every connection; ours are told by the calls they belong to.
     standard_logging.getLogger("picows").setLevel(standard_logging.WARNING)
     app = build(settings, Bus(settings, service=SERVICE))
+    try:
+        app.state.bridge.bind()
+    except ListenError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the person at the terminal, whatever the log format
+        sys.exit(2)
     run(app, admin_settings(settings), drain=app.state.bridge.drain)
 
 

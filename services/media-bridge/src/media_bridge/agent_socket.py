@@ -24,6 +24,8 @@ _OWN_HEADERS: Final = frozenset(
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]{0,4096}")
 
+_MAX_UNREAD: Final = 1024 * 1024
+
 # base64 and JSON make a third more of the same audio.
 _MAX_MESSAGE: Final = MAX_AUDIO * 3 // 2
 
@@ -44,9 +46,14 @@ class AgentSocket(MessageSocket):
     def __init__(self, conversation: Conversation) -> None:
         super().__init__(_MAX_MESSAGE)
         self._conversation = conversation
+        self._paused = False
         self.closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def message(self, message: Frame) -> None:
+        if self._paused and self.buffered_bytes() > _MAX_UNREAD:
+            # It goes on asking and never reads the answers.
+            self.abort()
+            return
         self._conversation.from_agent(message, time.monotonic())
 
     def ended(self, code: int) -> None:
@@ -54,9 +61,11 @@ class AgentSocket(MessageSocket):
             self.closed.set_result(code)
 
     def pause_writing(self) -> None:
+        self._paused = True
         self._conversation.stall(True)
 
     def resume_writing(self) -> None:
+        self._paused = False
         self._conversation.stall(False)
 
 

@@ -6,6 +6,7 @@ with nothing waiting cost neither anything.
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -70,33 +71,44 @@ class Bridge:
         self._ticking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
+        self._bound: socket.socket | None = None
         self._listener: asyncio.Server | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     # --- life
     # -----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Accept sockets. Raises `ListenError`."""
+    def bind(self) -> None:
+        """Take the address, so that a port in use is known before anything else is started. Raises `ListenError`."""
         settings = self.settings
+        family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
         try:
-            self._listener = await picows.ws_create_server(
-                self._upgrade,
-                settings.listen_host,
-                settings.listen_port,
-                websocket_handshake_timeout=settings.start_timeout_s,
-                max_frame_size=MAX_CARRIER_MESSAGE,
-                read_buffer_init_size=4096,
-                backlog=_BACKLOG,
-            )
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((settings.listen_host, settings.listen_port))
         except OSError as error:
+            bound.close()
             raise ListenError(
                 f"Cannot listen on {settings.listen_host}:{settings.listen_port} ({error.strerror or error}): "
                 "end what uses it, or set OFFHOOK_LISTEN_PORT."
             ) from error
+        self._bound = bound
+
+    async def start(self) -> None:
+        """Accept sockets. Raises `ListenError`."""
+        if self._bound is None:
+            self.bind()
+        self._listener = await picows.ws_create_server(
+            self._upgrade,
+            sock=self._bound,
+            websocket_handshake_timeout=self.settings.start_timeout_s,
+            max_frame_size=MAX_CARRIER_MESSAGE,
+            read_buffer_init_size=4096,
+            backlog=_BACKLOG,
+        )
         self.port = self._listener.sockets[0].getsockname()[1]
         self._watcher = asyncio.create_task(self._watch(), name="watch calls")
-        _log.info("accepting-calls", host=settings.listen_host, port=self.port)
+        _log.info("accepting-calls", host=self.settings.listen_host, port=self.port)
 
     async def drain(self) -> None:
         """Wait until no call is left. New ones must be refused meanwhile."""
@@ -108,6 +120,8 @@ class Bridge:
         """
         if self._listener is not None:
             self._listener.close()
+        elif self._bound is not None:
+            self._bound.close()
         calls = list(self._calls)
         for call in calls:
             call.end(SHUTDOWN)

@@ -70,6 +70,11 @@ class MessageSocket(WSListener):
         # then lose our last words.
         asyncio.get_running_loop().call_later(_GOODBYE_S, self.abort)
 
+    def buffered_bytes(self) -> int:
+        """What was written and the peer has not taken yet."""
+        transport = self._transport
+        return 0 if transport is None else transport.underlying_transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """End the connection at once, for a peer that does not read any more."""
         if self._transport is not None:
