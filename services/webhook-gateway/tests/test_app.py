@@ -417,6 +417,14 @@ async def test_a_webhook_that_calls_itself_an_upgrade_must_still_prove_what_it_s
     assert rig.events() == []
 
 
+async def test_configurations_with_somebody_elses_account_do_not_crowd_out_the_real_one(rig):
+    for each in range(40):
+        guess = {"account_sid": rig.sid, "auth_token": "a guess"}
+        await rig.put(CONFIGURATIONS, f"a{each:02}", rig.configuration(f"a{each:02}", "u2", "twilio", guess))
+    await rig.bus.settle()
+    rig.twilio_connect(await rig.twilio())
+
+
 async def test_an_unknown_account_is_answered_like_a_known_one(rig):
     """For every way to be unproven, so that nobody can find out which accounts exist."""
     unknown = {"AccountSid": "AC" + "f" * 32}

@@ -6,11 +6,10 @@ the same answer and after the same work as a forged one, and does not tell which
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from offhook.providers.base import (
     HttpAnswer,
@@ -24,11 +23,9 @@ from offhook.records import ConfigurationRecord
 from webhook_gateway.credentials import CredentialBook
 from webhook_gateway.directory import Records
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
 UNKNOWN_ACCOUNT: Final = "unknown-account"
 UNREADABLE_CREDENTIALS: Final = "credentials-unreadable"
-_MAX_CANDIDATES: Final = 32
+_MAX_OF_ONE_USER: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +60,17 @@ class Verifier:
         webhooks = adapter.webhooks
         account = webhooks.claimed_account(request)
         candidates = self._records.configurations_of(adapter.name, account) if account else []
-        if len(candidates) > _MAX_CANDIDATES:
-            _log.warning("too-many-configurations", provider=adapter.name, found=len(candidates))
         proven: list[ConfigurationRecord] = []
         verified: Verified | None = None
         fault: SignatureError | None = None
         unreadable = False
-        for configuration in candidates[:_MAX_CANDIDATES]:
+        tried: Counter[str] = Counter()
+        for configuration in candidates:
+            # Bounded for each user, not for all: anybody can write somebody else's account into
+            # configurations of his own, and these must not crowd out the real one.
+            tried[configuration.user_id] += 1
+            if tried[configuration.user_id] > _MAX_OF_ONE_USER:
+                continue
             credentials = self._credentials.of(configuration)
             if credentials is None:
                 unreadable = True
