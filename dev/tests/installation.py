@@ -1,0 +1,351 @@
+"""One running installation for end-to-end tests: the real stack, both simulated carriers, two tenants, agents."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx
+import websockets
+from websockets.asyncio.server import ServerConnection
+
+from carrier_sim import Callee, Caller, CallReport, CarrierSim, Faults, SimConfig
+from carrier_sim.caller import Step
+from carrier_sim.twilio.call import TwilioCall
+from carrier_sim.vonage.call import VonageCall
+from offhook.agentlink.pcm import SUBPROTOCOL
+from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, inbound_run_id, status_path
+from offhook.topics import CONFIGURATIONS, NUMBERS, WORKFLOWS, Topic
+from offhook_agent import Agent, Call
+from offhook_dev.edge import make_certificate
+from offhook_dev.ports import free_port
+from offhook_dev.simulated import PERSON, TWILIO_CREDENTIALS, VONAGE_CREDENTIALS, credentials
+from offhook_dev.stack import DEMO_USER, Stack
+
+PROVIDERS: Final = ("twilio", "vonage")
+STATUSES: Final = ["initiated", "ringing", "answered", "completed"]
+ENDED: Final = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
+API_KEYS: Final = {DEMO_USER: "ohk_made-up-for-tests", "stranger": "ohk_made-up-for-a-stranger"}
+# A second account at each provider, whose configuration is paused.
+PAUSED: Final = {
+    "twilio": {"account_sid": "AC" + "0" * 31 + "2", "auth_token": "not-a-real-auth-token-2222222222"},
+    "vonage": VONAGE_CREDENTIALS | {"application_id": "aaaaaaaa-0000-4000-8000-000000000002"},
+}
+ACCOUNTS: Final = {
+    "twilio": TWILIO_CREDENTIALS["account_sid"],
+    "vonage": VONAGE_CREDENTIALS["application_id"],
+}
+
+# Calls that talk at the same time: more than this, and two cores cannot keep real time.
+_AT_ONCE: Final = 8
+_RECORD_WITHIN_S: Final = 20.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A call that is over: the carrier's report, the record of the calls API with its events, and the run."""
+
+    run: str
+    report: CallReport
+    record: Json
+
+    @property
+    def outcome(self) -> tuple[list[str], str | None, str | None]:
+        """Statuses, end reason, who ended it."""
+        return self.record["statuses"], self.record["end_reason"], self.record["ended_by"]
+
+    @property
+    def objections(self) -> list[str]:
+        """What a real carrier would have rejected or warned about, and what the person waited for in vain."""
+        return [f"{one.code} {one.message}" for one in self.report.violations] + self.report.unmet
+
+    def told(self, kind: str) -> list[Json]:
+        """The data of the call's events of one type, in order of arrival."""
+        return [event["data"] for event in self.record["events"] if event["type"] == f"offhook.{kind}"]
+
+
+@dataclass(slots=True)
+class Ringing:
+    """An inbound call that has begun."""
+
+    run: str
+    call: TwilioCall | VonageCall
+    task: "asyncio.Task[CallReport]"
+
+
+class Api:
+    """The installation's API with somebody's key."""
+
+    def __init__(self, base: str, key: str) -> None:
+        self.client = httpx.AsyncClient(
+            base_url=base, headers={"Authorization": f"Bearer {key}"}, timeout=20, trust_env=False
+        )
+
+    async def post(self, path: str, body: Json, **headers: str) -> Json:
+        answer = await self.client.post(path, json=body, headers=headers)
+        assert answer.is_success, (path, answer.status_code, answer.text)
+        made: Json = answer.json()
+        return made
+
+
+class Installation:
+    """Start with `async with`; `demo` and `stranger` are the APIs of two users, the first has an account at each provider."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        port = free_port()
+        self.origin = f"https://localhost:{port}"
+        certificate = make_certificate(home / "stack")
+        self.sim = CarrierSim(SimConfig(home=home / "sim", trust=certificate.authority))
+        self._port, self._certificate = port, certificate
+        self.stack: Stack
+        self.demo: Api
+        self.stranger: Api
+        self.configurations: dict[str, str] = {}
+        self.paused: dict[str, str] = {}
+        self._entries: dict[Topic, int] = {}
+        self._serial = itertools.count(100)
+        self._callees = itertools.count(100)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._open = contextlib.AsyncExitStack()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as opening:
+            await opening.enter_async_context(self.sim)
+            self.stack = await opening.enter_async_context(self._stack(await self._rest_road(opening)))
+            for user, name in ((DEMO_USER, "demo"), ("stranger", "stranger")):
+                api = Api(f"{self.stack.address.http_url}/api/v1", API_KEYS[user])
+                setattr(self, name, api)
+                opening.push_async_callback(api.client.aclose)
+            await self._open_accounts()
+            self._open = opening.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._open.aclose()
+
+    async def _rest_road(self, opening: contextlib.AsyncExitStack) -> str:
+        """The base URL under which number-sync reaches the carriers."""
+        return self.sim.base_url
+
+    def _stack(self, carrier_url: str) -> Stack:
+        secrets_of = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
+        (self.home / "stack").mkdir(parents=True, exist_ok=True)
+        (self.home / "stack" / "secrets.json").write_text(json.dumps(secrets_of))
+        keys = ",".join(
+            f"{user}:{hashlib.sha256(key.encode()).hexdigest()}" for user, key in API_KEYS.items()
+        )
+        return Stack(
+            self.home / "stack",
+            port=self._port,
+            certificate=self._certificate,
+            carriers=dict.fromkeys(PROVIDERS, carrier_url),
+            carrier_ca=self.sim.ca_pem,
+            service_env={
+                "call-tracker": {"OFFHOOK_API_KEYS": keys},
+                "number-sync": {"OFFHOOK_API_KEYS": keys},
+                # An agent's program needs some seconds to start again; sockets that say nothing need not be waited for.
+                "media-bridge": {"OFFHOOK_AGENT_ATTEMPTS": "7", "OFFHOOK_START_TIMEOUT_S": "2"},
+                "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "2"},
+            },
+        )
+
+    async def _open_accounts(self) -> None:
+        keys = credentials(self.home)
+        private_key = keys["vonage"]["private_key"]
+        urls = {"answer_url": self.inbound, "event_url": self.origin + status_path()}
+        for account in (keys["twilio"], PAUSED["twilio"]):
+            self.sim.twilio.add_account(account["account_sid"], account["auth_token"])
+        for account in (VONAGE_CREDENTIALS, PAUSED["vonage"]):
+            self.sim.vonage.add_application(
+                **account, private_key=private_key, **urls, fallback_answer_url=self.fallback,
+                answer_method="POST", fallback_method="POST",
+            )  # fmt: skip
+        paused = {"twilio": PAUSED["twilio"], "vonage": PAUSED["vonage"] | {"private_key": private_key}}
+        for provider in PROVIDERS:
+            self.configurations[provider] = await self._configuration(provider, keys[provider])
+            self.paused[provider] = await self._configuration(provider, paused[provider], paused=True)
+
+    async def _configuration(self, provider: str, keys: Mapping[str, str], paused: bool = False) -> str:
+        made = await self.demo.post(
+            "/telephony-configurations",
+            {"name": f"{provider} {paused=}", "provider": provider, "credentials": keys, "paused": paused},
+        )
+        self._count(CONFIGURATIONS)
+        return str(made["configuration_id"])
+
+    @property
+    def inbound(self) -> str:
+        return self.origin + INBOUND_PATH
+
+    @property
+    def fallback(self) -> str:
+        return self.origin + INBOUND_FALLBACK_PATH
+
+    # --- what a user sets up -------------------------------------------------------------------------------------------
+
+    def _count(self, topic: Topic) -> None:
+        self._entries[topic] = self._entries.get(topic, 0) + 1
+
+    async def known(self) -> None:
+        """Wait until all services know what was set up."""
+        await self.stack.caught_up(self._entries)
+
+    async def workflow(self, agent_url: str | None = None, **fields: Any) -> str:
+        """A workflow; without `agent_url` the example agent takes its calls."""
+        body = {
+            "name": f"Workflow {next(self._serial)}",
+            "agent_url": agent_url or self.stack.address.agent_url,
+        }
+        made = await self.demo.post("/workflows", body | fields)
+        self._count(WORKFLOWS)
+        return str(made["workflow_id"])
+
+    def number_at_carrier(self, provider: str, *, paused: bool = False) -> str:
+        """A number of the account at the provider, which Offhook has not been told of."""
+        number = f"+141555501{next(self._numbers):02d}"
+        if provider == "twilio":
+            account = (PAUSED["twilio"] if paused else TWILIO_CREDENTIALS)["account_sid"]
+            self.sim.twilio.add_number(
+                account, number, voice_url=self.inbound, voice_fallback_url=self.fallback,
+                status_callback=self.origin + status_path(),
+            )  # fmt: skip
+        else:
+            application = (PAUSED["vonage"] if paused else VONAGE_CREDENTIALS)["application_id"]
+            self.sim.vonage.add_number(application, number)
+        return number
+
+    _numbers = itertools.count(0)
+
+    async def number(self, provider: str, workflow_id: str | None, *, paused: bool = False) -> str:
+        """A number that the workflow answers."""
+        number = self.number_at_carrier(provider, paused=paused)
+        configuration = (self.paused if paused else self.configurations)[provider]
+        await self.demo.post(
+            f"/telephony-configurations/{configuration}/phone-numbers",
+            {"number": number, "workflow_id": workflow_id, "default_caller_id": True},
+        )
+        self._count(NUMBERS)
+        return number
+
+    def callee(self, callee: Callee) -> str:
+        """The number of somebody who behaves like this when called."""
+        number = f"+1212555{next(self._callees):04d}"
+        self.sim.callees[number] = callee
+        return number
+
+    # --- calls -----------------------------------------------------------------------------------------------------------
+
+    def ring(self, provider: str, number: str, *steps: Step, faults: Faults | None = None) -> Ringing:
+        """A person calls a number."""
+        carrier = self.sim.twilio if provider == "twilio" else self.sim.vonage
+        call = carrier.place(PERSON, number, faults=faults)
+        caller = Caller(steps, seed=next(self._serial))
+        task = asyncio.create_task(call.run_inbound(caller))
+        self._keep(task)
+        name = call.report.provider_call_id
+        return Ringing(inbound_run_id(provider, ACCOUNTS[provider], name), call, task)
+
+    async def over(self, ringing: Ringing) -> Finished:
+        """The call, when it is over and its record is complete."""
+        report = await ringing.task
+        return Finished(ringing.run, report, await self.record(ringing.run))
+
+    async def call(self, provider: str, number: str, *steps: Step, faults: Faults | None = None) -> Finished:
+        """A person calls a number; returns when the call is over. A limited number of calls run at once."""
+        async with self._slots:
+            ringing = self.ring(provider, number, *steps, faults=faults)
+            return await self.over(ringing)
+
+    async def dial(self, provider: str, workflow_id: str, callee: Callee, **more: Any) -> Finished:
+        """Offhook calls somebody; returns when the call is over."""
+        async with self._slots:
+            placed = await self.demo.post(
+                "/calls",
+                {
+                    "workflow_id": workflow_id,
+                    "configuration_id": self.configurations[provider],
+                    "to": self.callee(callee),
+                    **more,
+                },
+            )
+            run = str(placed["workflow_run_id"])
+            record = await self.record(run)
+            report = await self.sim.next_report(record["provider_call_id"], 10.0)
+            return Finished(run, report, await self.record(run))
+
+    async def look(self, run: str) -> Json | None:
+        """The record of a call at this moment; None when there is none (or nobody to ask)."""
+        try:
+            answer = await self.demo.client.get(f"/calls/{run}")
+        except httpx.TransportError:
+            return None
+        return answer.json() if answer.status_code == 200 else None
+
+    async def record(
+        self, run: str, when: Callable[[Json], bool] | None = None, within_s: float | None = None
+    ) -> Json:
+        """The record of a call once it is complete (or `when` holds). Raises `AssertionError` with what there is."""
+        seen: Json | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s or (70.0 if when is None else _RECORD_WITHIN_S)):
+                while True:
+                    seen = await self.look(run)
+                    if seen is not None and (when or _is_complete)(seen):
+                        return seen
+                    await asyncio.sleep(0.1)
+        raise AssertionError(f"the record of {run} never came to what was expected: {seen}")
+
+    def in_background(self, work: Awaitable[Any]) -> "asyncio.Task[Any]":
+        """A task that does not outlive the installation."""
+        task = asyncio.ensure_future(work)
+        self._keep(task)
+        return task
+
+    def _keep(self, task: "asyncio.Future[Any]") -> None:
+        self._tasks.add(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+
+
+def _is_complete(record: Json) -> bool:
+    kinds = [event["type"] for event in record["events"]]
+    return record["status"] in ENDED and kinds.count("offhook.media.started.v1") == kinds.count(
+        "offhook.media.stopped.v1"
+    )
+
+
+def _fresh_keys() -> dict[str, str]:
+    return {
+        "keyring": "test1:" + base64.b64encode(os.urandom(32)).decode(),
+        "token_key": base64.b64encode(os.urandom(32)).decode(),
+    }
+
+
+@contextlib.asynccontextmanager
+async def agent_that(on_call: Callable[[Call], Awaitable[None]]) -> AsyncIterator[str]:
+    """An agent in this process; gives its URL."""
+    agent = Agent()
+    agent.on_call(on_call)
+    async with agent.serve() as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def raw_agent_that(handler: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that speaks the agent's protocol by hand; gives its URL."""
+    protocols: Sequence[Any] = [SUBPROTOCOL]
+    async with websockets.serve(handler, "127.0.0.1", 0, subprotocols=protocols) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"

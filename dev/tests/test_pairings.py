@@ -1,0 +1,114 @@
+"""Every provider with every kind of agent: the same call, heard and answered."""
+
+import contextlib
+import sys
+from asyncio import Task
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from installation import PROVIDERS, STATUSES, Finished, Installation
+from numpy.typing import NDArray
+
+from carrier_sim import HangUp, Say, Wait, WaitForAgent
+from offhook_dev.ports import free_port
+from offhook_dev.programs import Program
+from offhook_dev.stack import repository
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+AGENTS = ("pcm 8000", "pcm 16000", "pcm 24000", "pipecat")
+PAIRS = [(provider, agent) for provider in PROVIDERS for agent in AGENTS]
+Pairings = dict[tuple[str, str], "Task[Finished]"]
+
+
+@contextlib.asynccontextmanager
+async def pipecat(installation: Installation) -> AsyncIterator[str]:
+    """The example pipeline, a program of its own; gives its URL."""
+    port = free_port()
+    program = Program(
+        "pipecat",
+        [sys.executable, str(repository() / "examples" / "pipecat_agent.py"), "--port", str(port)],
+        installation.home,
+        port=port,
+        ready_url=f"http://127.0.0.1:{port}/healthz",
+    )
+    await program.start()
+    try:
+        yield f"ws://127.0.0.1:{port}/call"
+    finally:
+        await program.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def calls(installation: Installation) -> AsyncIterator[Pairings]:
+    """All pairs on the line at once."""
+    async with pipecat(installation) as url:
+        numbers = {}
+        for agent in AGENTS:
+            if agent == "pipecat":
+                workflow = await installation.workflow(url, agent_protocol="twilio")
+            else:
+                workflow = await installation.workflow(sample_rate=int(agent.split()[1]))
+            for provider in PROVIDERS:
+                numbers[provider, agent] = await installation.number(provider, workflow)
+        await installation.known()
+        running = {}
+        for pair, number in numbers.items():
+            # The example agent greets first; the pipeline has nothing to say until somebody speaks.
+            begin = Wait(1.0) if pair[1] == "pipecat" else WaitForAgent(timeout_s=10)
+            talk = (begin, Say(1.4), WaitForAgent(timeout_s=10), HangUp())
+            running[pair] = installation.in_background(installation.call(pair[0], number, *talk))
+        yield running
+        for task in running.values():
+            await task
+
+
+@pytest.mark.parametrize(("provider", "agent"), PAIRS)
+async def test_caller_and_agent_hear_each_other_and_the_record_is_right(
+    calls: Pairings, provider: str, agent: str
+) -> None:
+    call = await calls[provider, agent]
+    assert call.objections == []
+    assert call.outcome == (STATUSES, "caller-hung-up", "caller")
+    assert call.record["provider"] == provider
+    assert call.record["direction"] == "inbound"
+    assert call.record["duration_s"] >= 1
+    assert call.report.streams == 1
+    assert call.report.caller_audio_lost_ms == 0
+    (connected,) = call.told("agent.connected.v1")
+    assert connected["protocol"] == ("twilio" if agent == "pipecat" else "pcm")
+    # The agent heard the line from the beginning; the carrier's own clock says how long that was.
+    assert call.record["caller_audio_ms"] > call.report.caller_audio_ms
+    assert call.report.agent_audio_ms > 700
+
+
+@pytest.mark.parametrize(("provider", "agent"), PAIRS)
+async def test_what_the_agent_says_back_is_what_the_caller_said(
+    calls: Pairings, provider: str, agent: str
+) -> None:
+    call = await calls[provider, agent]
+    spoken = loudness(call.report.spoken, call.report.sample_rate)
+    heard = loudness(call.report.heard, call.report.sample_rate)
+    (loud,) = np.nonzero(spoken > 200)
+    words = spoken[loud[0] : loud[-1] + 1]
+    assert len(words) > 40  # frames of 20 ms
+    assert likeness(words, heard) > 0.9
+
+
+def loudness(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
+    """Root mean square of each 20 ms frame."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float64)
+    size = sample_rate // 50
+    whole = samples[: len(samples) // size * size].reshape(-1, size)
+    found: NDArray[np.float64] = np.sqrt((whole**2).mean(axis=1))
+    return found
+
+
+def likeness(words: NDArray[np.float64], heard: NDArray[np.float64]) -> float:
+    """The best correlation of the words' loudness with any stretch of what was heard: 1 is the same rhythm."""
+    pieces = np.lib.stride_tricks.sliding_window_view(heard, len(words))
+    spread = pieces.std(axis=1) * words.std() + 1e-9
+    match = ((pieces - pieces.mean(axis=1, keepdims=True)) * (words - words.mean())).mean(axis=1) / spread
+    return float(match.max())
