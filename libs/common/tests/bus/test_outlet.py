@@ -64,7 +64,8 @@ async def test_while_kafka_is_away_events_go_to_the_spool_and_come_out_in_order_
 async def test_order_per_key_holds_while_events_come_in_and_kafka_comes_and_goes(tmp_path: Path) -> None:
     cluster = MemoryCluster()
     runs = [f"run{index}" for index in range(8)]
-    async with outlet_on(cluster, tmp_path) as (bus, outlet):
+    # A small chunk, so that the spool is drained in many steps while events come in.
+    async with outlet_on(cluster, tmp_path, chunk_events=3) as (bus, outlet):
 
         async def call(run: str) -> None:
             for number in range(150):
@@ -99,6 +100,36 @@ async def test_events_emitted_at_once_keep_their_order_when_kafka_goes_away_betw
         cluster.come_back()
         await eventually(lambda: len(seen(bus, "run")) == 100)
         assert seen(bus, "run") == list(range(100))
+
+
+async def test_no_event_overtakes_those_of_its_key_that_are_still_in_the_spool(tmp_path: Path) -> None:
+    cluster = MemoryCluster()
+    async with outlet_on(cluster, tmp_path, chunk_events=20) as (bus, outlet):
+        emissions: list[asyncio.Task[str]] = []
+        outage = range(100, 400)
+        for number in range(800):
+            if number == outage.start:
+                cluster.away = True
+            elif number == outage.stop:
+                await eventually(lambda: outlet.spooled > 200)
+                cluster.come_back()
+            emissions.append(asyncio.create_task(outlet.emit(CALL_EVENTS, key_pressed("run", number))))
+            await asyncio.sleep(0.0005)
+        await asyncio.gather(*emissions)
+        await eventually(lambda: outlet.spooled == 0)
+        assert seen(bus, "run") == list(range(800))
+
+
+async def test_events_emitted_at_once_are_spooled_in_their_order(tmp_path: Path) -> None:
+    cluster = MemoryCluster()
+    async with outlet_on(cluster, tmp_path) as (_, outlet):
+        cluster.away = True
+        emissions = [outlet.emit(CALL_EVENTS, key_pressed("run", number)) for number in range(50)]
+        assert await asyncio.gather(*emissions) == ["spool"] * 50
+    # Another process, and what the first one's client held back is gone with it.
+    async with outlet_on(MemoryCluster(), tmp_path) as (bus, outlet):
+        await eventually(lambda: outlet.spooled == 0)
+        assert numbers(bus.log(CALL_EVENTS), "run") == list(range(50))
 
 
 async def test_after_an_outage_events_go_to_kafka_directly_again_also_under_load(tmp_path: Path) -> None:

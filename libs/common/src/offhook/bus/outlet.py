@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 Destination = Literal["kafka", "spool"]
 
-_CHUNK: Final = 500
 _RETRY_S: Final = 1.0
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -78,15 +77,23 @@ class Outlet:
     stop before.
 
     `ack_timeout_s` is how long Kafka may take before the spool is used: less than what providers wait for.
+    `chunk_events` of the spool are sent to Kafka at a time.
     """
 
     def __init__(
-        self, bus: Bus, directory: Path, *, max_bytes: int = 256 * 1024 * 1024, ack_timeout_s: float = 1.0
+        self,
+        bus: Bus,
+        directory: Path,
+        *,
+        max_bytes: int = 256 * 1024 * 1024,
+        ack_timeout_s: float = 1.0,
+        chunk_events: int = 500,
     ) -> None:
         self._bus = bus
         self._directory = directory
         self._max_bytes = max_bytes
         self._ack_timeout_s = ack_timeout_s
+        self._chunk_events = chunk_events
         self._spool = Spool(directory, max_bytes=max_bytes)
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._spooling = False
@@ -278,7 +285,7 @@ class Outlet:
         while True:
             await self._spool_filled.wait()
             try:
-                chunk = await self._on_disk(partial(self._spool.peek, _CHUNK))
+                chunk = await self._on_disk(partial(self._spool.peek, self._chunk_events))
                 if not chunk:
                     await self._drained()
                     continue
@@ -291,7 +298,7 @@ class Outlet:
             self._update_gauges()
             if sent < len(chunk):
                 await asyncio.sleep(_RETRY_S)
-            elif self._spool.count < _CHUNK and self._spooling:
+            elif self._spool.count < self._chunk_events and self._spooling:
                 self._spooling = False  # handing over: the gate is still closed
 
     async def _drained(self) -> None:
