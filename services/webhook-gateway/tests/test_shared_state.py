@@ -58,34 +58,43 @@ async def test_a_token_used_again_for_another_request_is_a_replay(state):
 
 
 async def test_marks_of_a_call_are_seen_and_its_connects_counted(state, redis):
-    assert await state.marks("r1", CALL, bind=True) == CallMarks(connects=1)
+    assert await state.marks("r1", CALL, own=False) == CallMarks(connects=1)
     await redis.set("offhook:ended:r1", "1")
     await redis.set("offhook:fallback:r1", "no-agent")
     await state.mark_over(CALL)
-    assert await state.marks("r1", CALL, bind=True) == CallMarks(True, True, True, False, connects=2)
-    assert await state.marks("r2", ("twilio", "AC1", "CA2"), bind=True) == CallMarks(connects=1)
+    assert await state.marks("r1", CALL, own=False) == CallMarks(True, True, True, False, connects=2)
+    assert await state.marks("r2", ("twilio", "AC1", "CA2"), own=False) == CallMarks(connects=1)
 
 
 async def test_the_first_call_that_comes_for_a_run_owns_it(state):
     other = ("twilio", "AC2", "CA9")
-    assert not (await state.marks("r1", CALL, bind=True)).foreign
-    assert (await state.marks("r1", other, bind=True)).foreign
-    assert not (await state.marks("r1", CALL, bind=True)).foreign
-    assert not (await state.marks("r1", other, bind=False)).foreign
+    assert not (await state.marks("r1", CALL, own=False)).foreign
+    assert (await state.marks("r1", other, own=False)).foreign
+    assert not (await state.marks("r1", CALL, own=False)).foreign
+    assert not (await state.marks("r1", other, own=True)).foreign
+
+
+async def test_a_call_that_does_not_own_the_run_leaves_no_trace_there(state, redis):
+    await state.marks("r1", CALL, own=True)
+    stranger = {"direction": "outbound", "from": "+15559999999", "to": "+15558888888"}
+    for _ in range(20):
+        assert (await state.marks("r1", ("twilio", "AC2", "CA9"), own=False, party=stranger)).foreign
+    assert await redis.hgetall("offhook:call:r1") == {}
+    assert (await state.marks("r1", CALL, own=True)).connects == 2
 
 
 async def test_who_speaks_with_whom_is_left_for_the_bridge_once(state, redis):
     party = {"direction": "inbound", "from": "+15550002222", "to": "+15550001111"}
-    await state.marks("r1", CALL, bind=True, party=party)
+    await state.marks("r1", CALL, own=False, party=party)
     assert await redis.hgetall("offhook:call:r1") == party
-    await state.marks("r1", ("twilio", "AC2", "CA9"), bind=True, party={**party, "from": "somebody else"})
-    await state.marks("r1", CALL, bind=True)
+    await state.marks("r1", ("twilio", "AC2", "CA9"), own=False, party={**party, "from": "somebody else"})
+    await state.marks("r1", CALL, own=False)
     assert await redis.hgetall("offhook:call:r1") == party
 
 
 async def test_everything_remembered_is_forgotten_some_time(state, redis):
     await state.use_token("vonage", "j1", "d1")
-    await state.marks("r1", CALL, bind=True, party={"direction": "inbound", "from": "a", "to": "b"})
+    await state.marks("r1", CALL, own=False, party={"direction": "inbound", "from": "a", "to": "b"})
     await state.mark_over(CALL)
     keys = await redis.keys("offhook:*")
     assert len(keys) == 5
@@ -100,7 +109,7 @@ async def test_without_redis_nothing_is_marked_connects_are_counted_here_and_the
         assert state.problem is not None
         assert await state.use_token("vonage", "j1", "d1") is Use.FIRST
         assert await state.use_token("vonage", "j1", "d2") is Use.FIRST
-        assert [await state.marks("r1", CALL, bind=True) for _ in range(3)] == [
+        assert [await state.marks("r1", CALL, own=False) for _ in range(3)] == [
             CallMarks(connects=1),
             CallMarks(connects=2),
             CallMarks(connects=3),
@@ -224,6 +233,16 @@ async def test_a_run_that_was_given_to_one_call_is_refused_to_another(rig):
     other = await rig.twilio(rig.webhook(), Direction="outbound-api", CallSid="CA" + "9" * 32)
     assert rig.said(other) == rig.words
     assert len(rig.events()) == 1
+
+
+async def test_another_tenants_call_cannot_take_over_an_inbound_call(rig):
+    rig.twilio_connect(await rig.twilio())
+    told = len(rig.events())
+    stranger = {"AccountSid": rig.other_sid, "CallSid": "CA" + "9" * 32, "Direction": "outbound-api"}
+    path = rig.webhook(rig.twilio_run, "w2", "u2")
+    assert rig.said(await rig.twilio(path, token=rig.other_token, **stranger)) == rig.words
+    assert len(rig.events()) == told
+    rig.twilio_connect(await rig.twilio(rig.webhook(rig.twilio_run) + "?connect=2"))
 
 
 @pytest.mark.parametrize("path", ["inbound", "status"])

@@ -339,7 +339,7 @@ class Gateway:
         if route.trouble is None:
             name = (configuration.provider, configuration.account, call.provider_call_id)
             own = is_derived_run(run, configuration, call.provider_call_id)
-            marks = await self._state.marks(run, name, bind=not own, party=call.party)
+            marks = await self._state.marks(run, name, own=own, party=call.party)
         decision = decide(route, marks, call.attempt, self._limits)
         origins = self._records.origins()
         if isinstance(decision, Connect) and not origins:

@@ -123,18 +123,24 @@ class SharedState:
         workflow_run_id: str,
         call: tuple[str, str, str],
         *,
-        bind: bool,
+        own: bool,
         party: Mapping[str, str] | None = None,
     ) -> CallMarks:
         """The marks of a run that is about to get instructions; counts this connect.
 
-        `call` is (provider, account, provider call id). With `bind` the first call that comes for a run owns
-        it.
+        `call` is (provider, account, provider call id). With `own` the run is derived from this call and can
+        be no other's; of the others, the first call that comes for a run owns it. A call that does not own
+        the run leaves no trace there.
         """
         call_name = ":".join(call)
+        owner = f"offhook:call-of:{workflow_run_id}"
         counter = f"offhook:connects:{workflow_run_id}"
 
         async def ask() -> list[Any]:
+            if not own:
+                holder = await self._redis.set(owner, call_name, nx=True, get=True, ex=_CALL_MEMORY_S)
+                if holder not in (None, call_name):
+                    return []
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.mget(
                     f"offhook:ended:{workflow_run_id}",
@@ -143,9 +149,8 @@ class SharedState:
                 )
                 pipe.incr(counter)
                 pipe.expire(counter, self._window_s, nx=True)
-                if bind:
-                    owner = f"offhook:call-of:{workflow_run_id}"
-                    pipe.set(owner, call_name, nx=True, get=True, ex=_CALL_MEMORY_S)
+                if own:
+                    pipe.set(owner, call_name, ex=_CALL_MEMORY_S)
                 if party:
                     known = f"offhook:call:{workflow_run_id}"
                     for name, value in party.items():
@@ -156,9 +161,10 @@ class SharedState:
         answer = await self._ask("marks", ask)
         if answer is None:
             return CallMarks(connects=self._count_locally(workflow_run_id))
+        if not answer:
+            return CallMarks(foreign=True)
         ended, no_agent, over = (mark is not None for mark in answer[0])
-        foreign = bind and answer[3] is not None and answer[3] != call_name
-        return CallMarks(ended, no_agent, over, foreign, connects=int(answer[1]))
+        return CallMarks(ended, no_agent, over, connects=int(answer[1]))
 
     async def mark_over(self, call: tuple[str, str, str]) -> None:
         """The provider said that the call has ended: it gets no more instructions to connect."""
