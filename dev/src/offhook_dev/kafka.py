@@ -119,7 +119,10 @@ class KafkaServer(Server):
         )
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-            self._run_tool("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(configuration))
+            # With `=`: an id may begin with a dash, and would be taken for an option.
+            self._run_tool(
+                "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={configuration}"
+            )
 
     def _command(self) -> Sequence[str]:
         return [*self._java_command(), "kafka.Kafka", str(self.directory / "server.properties")]
