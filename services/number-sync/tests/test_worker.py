@@ -221,6 +221,7 @@ async def test_a_call_that_shows_life_was_accepted(
         served = InstructionsServed(
             workflow_run_id="run2",
             provider="twilio",
+            account=TWILIO["account_sid"],
             provider_call_id="CAother",
             kind="connect",
             elapsed_ms=1,
@@ -253,11 +254,54 @@ async def test_life_shown_after_the_call_was_given_up_is_still_told(
         await worker.record_commands([desk.originate("run1")])
         await desk.closed("run1")
         served = InstructionsServed(
-            workflow_run_id="run1", provider="twilio", provider_call_id="CAlate", kind="connect", elapsed_ms=1
+            workflow_run_id="run1",
+            provider="twilio",
+            account=TWILIO["account_sid"],
+            provider_call_id="CAlate",
+            kind="connect",
+            elapsed_ms=1,
         )
         event = new_event(served, source="/webhook-gateway", time=datetime.now(UTC), subject="run1")
         await worker.observe_life([event])
     assert [type(one) for one in await desk.told("run1")] == [CommandFailed, CallOriginated]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"account": OTHER_TWILIO["account_sid"]},
+        {"provider": "vonage"},
+        {"conversation_id": "CON\0"},
+        {"conversation_id": "C" * 200},
+    ],
+)
+async def test_what_another_account_or_nobody_can_have_sent_is_no_sign_of_life(
+    database: Database, desk: Desk, provider: CountingProvider, changes: dict[str, str]
+) -> None:
+    provider.to_dial = [LOST]
+    worker = make_worker(database, provider.url, replace(HASTY, outcome_grace_s=60))
+    life = StatusReported(
+        workflow_run_id="run1",
+        provider="twilio",
+        account=TWILIO["account_sid"],
+        provider_call_id="CAlife",
+        status=CallStatus.RINGING,
+        provider_status="ringing",
+    )
+    events = [
+        new_event(data, source="/webhook-gateway", time=datetime.now(UTC), subject="run1")
+        for data in (life.model_copy(update=changes | {"provider_call_id": "CAforeign"}), life)
+    ]
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await until(lambda: _count(provider, 1))
+        await worker.observe_life(events[:1])
+        assert await desk.told("run1") == []
+        await worker.observe_life(events)
+        await desk.closed("run1")
+    [originated] = await desk.told("run1")
+    assert isinstance(originated, CallOriginated)
+    assert originated.provider_call_id == "CAlife"
 
 
 async def test_life_of_calls_that_were_not_dialled_here_is_nothing_new(
@@ -278,7 +322,12 @@ async def test_life_of_calls_that_were_not_dialled_here_is_nothing_new(
         data = media_leg.model_copy(update={"workflow_run_id": run})
         await worker.observe_life([new_event(data, source="/x", time=datetime.now(UTC), subject=run)])
     served = InstructionsServed(
-        workflow_run_id="run2", provider="twilio", provider_call_id="CA", kind="connect", elapsed_ms=1
+        workflow_run_id="run2",
+        provider="twilio",
+        account=TWILIO["account_sid"],
+        provider_call_id="CA",
+        kind="connect",
+        elapsed_ms=1,
     )
     await worker.observe_life([new_event(served, source="/x", time=datetime.now(UTC), subject="run2")])
     assert await desk.told("run1") == await desk.told("run2") == []

@@ -320,18 +320,19 @@ async def settle(connection: AsyncConnection, run_id: str, *, outcome: str, now:
     )
 
 
-async def unsettled_runs(connection: AsyncConnection, run_ids: Collection[str]) -> set[str]:
-    """Which of `run_ids` were claimed and are not known to be accepted: a sign of life of theirs is news."""
+async def unsettled_runs(connection: AsyncConnection, run_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Which of `run_ids` were claimed and are not known to be accepted, and at which provider and account: a sign
+    of life from there is news."""
     if not run_ids:
-        return set()
+        return {}
     rows = await connection.execute(
-        select(dials.c.workflow_run_id).where(
+        select(dials.c.workflow_run_id, dials.c.provider, dials.c.account).where(
             dials.c.workflow_run_id.in_(run_ids),
             dials.c.claimed_at.is_not(None),
             or_(dials.c.outcome.is_(None), dials.c.outcome == UNKNOWN),
         )
     )
-    return set(rows.scalars())
+    return {row.workflow_run_id: (row.provider, row.account) for row in rows}
 
 
 async def hasten(connection: AsyncConnection, run_ids: Collection[str], *, now: int) -> None:

@@ -31,7 +31,6 @@ from offhook.events import (
     EventData,
     HangUp,
     InstructionsServed,
-    MediaStarted,
     Originate,
     StatusReported,
 )
@@ -122,23 +121,25 @@ class CommandWorker:
 
     async def observe_life(self, events: Sequence[Event[EventData]]) -> None:
         """A provider that speaks of a call has accepted it, whatever became of its answer to us."""
-        signs: dict[str, tuple[str, str | None]] = {}
+        signs: dict[tuple[str, str, str], tuple[str, str | None]] = {}
         for event in events:
             sign = _sign_of_life(event.data)
-            if (
-                sign is not None
-                and len(sign[1]) <= _LONGEST_CALL_ID
-                and len(sign[2] or "") <= _LONGEST_CALL_ID
-            ):
-                signs.setdefault(sign[0], (sign[1], sign[2]))
+            if sign is not None and all(map(_storable, sign[1])):
+                signs.setdefault(*sign)
         async with self._database.read() as connection:
-            news = await ledger.unsettled_runs(connection, list(signs))
+            dialled = await ledger.unsettled_runs(connection, {run_id for run_id, _, _ in signs})
+        # Anybody's verified callback may name any run: only the account that was to dial can show its life.
+        news = {
+            run_id: signs[run_id, provider, account]
+            for run_id, (provider, account) in dialled.items()
+            if (run_id, provider, account) in signs
+        }
         if not news:
             return
         async with self._database.write() as connection:
             now = self._now()
             for run_id in sorted(news):
-                provider_call_id, conversation_id = signs[run_id]
+                provider_call_id, conversation_id = news[run_id]
                 await ledger.settle_accepted(
                     connection,
                     run_id,
@@ -553,14 +554,21 @@ async def _configuration(connection: AsyncConnection, configuration_id: str) -> 
     ).first()
 
 
-def _sign_of_life(data: EventData) -> tuple[str, str, str | None] | None:
-    """Run, provider call id and conversation of an event that only a call the provider has can cause."""
+def _sign_of_life(data: EventData) -> tuple[tuple[str, str, str], tuple[str, str | None]] | None:
+    """Whose it is (run, provider, account) and the call (its id and conversation), of an event that only a call
+    the provider has can cause."""
     match data:
         case StatusReported(leg="phone") if data.provider_call_id:
-            return data.workflow_run_id, data.provider_call_id, data.conversation_id
-        case InstructionsServed() | MediaStarted() if data.provider_call_id:
-            return data.workflow_run_id, data.provider_call_id, None
+            call = data.provider_call_id, data.conversation_id
+            return (data.workflow_run_id, data.provider, data.account), call
+        case InstructionsServed(account=str(account)) if data.provider_call_id:
+            return (data.workflow_run_id, data.provider, account), (data.provider_call_id, None)
     return None
+
+
+def _storable(provider_id: str | None) -> bool:
+    """Whether an id is what a provider sends, and nothing a database refuses (NUL) or cuts off."""
+    return provider_id is None or (len(provider_id) <= _LONGEST_CALL_ID and provider_id.isprintable())
 
 
 def _sentence(message: str, code: str) -> str:

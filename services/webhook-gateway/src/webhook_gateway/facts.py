@@ -100,6 +100,7 @@ def instructions_served(
     data = InstructionsServed(
         workflow_run_id=run,
         provider=configuration.provider,
+        account=configuration.account,
         provider_call_id=provider_call_id,
         kind=kind,
         reason=None if isinstance(decision, Connect) else decision.reason.value,

@@ -129,6 +129,7 @@ class InstructionsServed(CallEventData):
 
     TYPE: ClassVar[str] = "call.instructions-served.v1"
     provider: str
+    account: str | None = None
     provider_call_id: str
     kind: Literal["connect", "hangup", "refuse"]
     reason: str | None = None
