@@ -561,6 +561,15 @@ async def test_a_verified_request_that_cannot_be_understood_is_malformed(rig):
     assert rig.events() == []
 
 
+async def test_what_no_kafka_record_can_hold_is_malformed(start_rig):
+    async with start_rig(max_body_bytes=1024 * 1024) as rig:
+        answer = await rig.twilio(From="\0" * 200_000)
+        assert answer.status_code == 400
+        assert "call.received.v1" not in rig.kinds()
+        (audit,) = await rig.audits()
+        assert (audit.verified, audit.reason) == (True, "malformed")
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"\xff\xfe=%ff", b"&&&&", b"{}", b"[" * 5000, b"a&" * 3000, b'{"uuid":' + b"9" * 300 + b"}"],
@@ -594,6 +603,15 @@ async def test_a_refused_request_says_which_urls_were_tried(rig):
     await rig.twilio(origin="https://elsewhere.example.com")
     (audit,) = await rig.audits()
     assert rig.public_url + rig.inbound in audit.tried_urls
+
+
+async def test_what_is_said_of_tried_urls_is_short_and_holds_no_query(rig):
+    await rig.twilio(method="GET", signature="AAAA", SpeechResult="x" * 7000)
+    (audit,) = await rig.audits()
+    assert audit.tried_urls[0] == rig.public_url + rig.inbound
+    for url in audit.tried_urls:
+        assert "?" not in url
+        assert len(url) < 200
 
 
 async def test_without_redis_the_gateway_is_ready_and_says_what_is_missing(rig):

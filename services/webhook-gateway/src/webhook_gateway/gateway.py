@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import structlog
 
-from offhook.bus import OutletError
+from offhook.bus import EventTooLarge, OutletError
 from offhook.bus.outlet import Outlet
 from offhook.events import TERMINAL_STATUSES, CallDirection, Event, EventData, WebhookAudited
 from offhook.identities import (
@@ -79,6 +79,7 @@ _FORBIDDEN: Final = HttpAnswer(403)
 _BAD_REQUEST: Final = HttpAnswer(400)
 _UNAVAILABLE: Final = HttpAnswer(503)
 _MAX_TEXT: Final = 200
+_MAX_URL: Final = 500
 
 Kind = Literal["call", "status", "fallback"]
 
@@ -204,7 +205,8 @@ class Gateway:
                 kind=kind,
                 verified=outcome.verified,
                 reason=outcome.reason,
-                tried_urls=outcome.tried,
+                # Without queries: those of a GET hold the phone numbers, and as much else as a sender likes.
+                tried_urls=tuple(dict.fromkeys(url.partition("?")[0][:_MAX_URL] for url in outcome.tried)),
                 status_code=outcome.answer.status,
                 elapsed_ms=round(elapsed_s * 1000, 3),
                 repeated=outcome.repeated,
@@ -249,6 +251,9 @@ class Gateway:
             _log.warning(
                 "request-malformed", provider=adapter.name, kind=target.kind, problem=str(error)[:300]
             )
+            outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
+        except EventTooLarge as error:
+            _log.warning("event-too-large", provider=adapter.name, kind=target.kind, problem=str(error)[:300])
             outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
         except OutletError as error:
             # Not acknowledged, so the provider says it again, or the reconciliation finds it.
