@@ -78,7 +78,8 @@ IdempotencyKey = Annotated[
 
 class CallIn(BaseModel):
     """`to` and `from` are international numbers. Without `from`, the configuration's caller ID is used; without
-    `configuration_id`, the one that has `from`, the default for outbound calls, or the only one."""
+    `configuration_id`, the one that has `from`, the default for outbound calls, or the only one. After `ring_timeout_s`
+    seconds of ringing the call has not been answered."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
@@ -86,6 +87,7 @@ class CallIn(BaseModel):
     to: Number
     from_number: Number | None = Field(None, alias="from")
     configuration_id: Id | None = None
+    ring_timeout_s: int = Field(60, ge=5, le=600)
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -175,7 +177,9 @@ def create_router(
             time=now,
             subject=run,
         )
-        originate: Event[EventData] = new_event(Originate(**common), source=SOURCE, time=now, subject=run)
+        originate: Event[EventData] = new_event(
+            Originate(**common, ring_timeout_s=body.ring_timeout_s), source=SOURCE, time=now, subject=run
+        )
         del common["user_id"]
         accepted = CallAccepted(**common, requested_at=now.isoformat(timespec="milliseconds"))
         answer = await store.request_call(
