@@ -265,6 +265,19 @@ async def test_the_outbox_publishes_by_itself_when_woken_and_waits_for_kafka(
     running.cancel()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_the_outbox_ends_when_cancelled_even_just_as_it_is_woken(outbox: Outbox, turns: int) -> None:
+    running = asyncio.create_task(outbox.run())
+    await asyncio.sleep(0.2)
+    outbox.wake()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait({running})
+    assert running.cancelled()
+
+
 async def test_a_requested_call_is_told_before_it_is_ordered(
     store: Store, outbox: Outbox, broker: Broker
 ) -> None:

@@ -55,14 +55,17 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         session_timeout_s=6.0,  # so are the partitions of a process that was killed (Kafka's least by default)
     )
 
+    tasks: list[asyncio.Task[None]] = []
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await _prepare(database, migrate=settings.migrate_at_start)
-        tasks: list[asyncio.Task[None]] = []
         try:
             await bus.start()
             tasks.append(asyncio.create_task(outbox.run(), name="outbox"))
             tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
+            for task in tasks:
+                task.add_done_callback(_tell_end)
             yield
             with suppress(StoreError, BusError, KafkaError, TimeoutError):
                 async with asyncio.timeout(_LAST_DRAIN_S):
@@ -79,8 +82,11 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         if outbox.problem is not None:
             yield outbox.problem
 
+    def stopped() -> Iterable[str]:
+        return (f"{task.get_name()} has stopped: restart the process" for task in tasks if task.done())
+
     bus.add_check(outbox_waits)
-    app = create_app(SERVICE, bus, checks=[keeper.problems], lifespan=lifespan)
+    app = create_app(SERVICE, bus, checks=[keeper.problems, stopped], lifespan=lifespan)
     install_errors(app)
     app.include_router(
         create_router(
@@ -97,6 +103,11 @@ async def migrate(settings: TrackerSettings) -> None:
         await database.migrate()
     finally:
         await database.close()
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)
 
 
 async def _prepare(database: Database, *, migrate: bool) -> None:

@@ -1,6 +1,6 @@
 """Calls in the store: events are appended, calls advance, and what changed is put into the outbox, together.
 
-A whole batch is one transaction of four statements, whatever its size:
+A whole batch is one transaction of four steps, each for all of its events at once:
 
 1. insert the events, skipping those whose id is known, and learn which were new;
 2. read the calls of the new events;
