@@ -1,6 +1,7 @@
 """Signature verification of one webhook, ours beside the official SDK's."""
 
 import hashlib
+import itertools
 import json
 import urllib.parse
 
@@ -10,6 +11,7 @@ from vonage_jwt import verify_signature
 
 from benchmarks.tables import Section, microseconds
 from offhook.providers.base import HttpRequest
+from offhook.providers.forms import parse_form
 from offhook.providers.registry import PROVIDERS
 
 ORIGIN = "https://voice.example.com"
@@ -80,6 +82,9 @@ def run() -> Section:
     assert validator.validate(ORIGIN + PATH, fields, signature)
     theirs = microseconds(lambda: validator.validate(ORIGIN + PATH, fields, signature))
     _add(section, "twilio", "Twilio, 24 parameters", ours, theirs)
+    # Never twice the same bytes, for the parser remembers the last few forms.
+    bodies = (request.body + b"%d" % each for each in itertools.count())
+    parsing = microseconds(lambda: parse_form(next(bodies)))
 
     request, token = vonage_request()
     vonage = PROVIDERS["vonage"].webhooks
@@ -95,7 +100,8 @@ def run() -> Section:
     theirs = microseconds(lambda: verify_signature(token, SECRET))
     _add(section, "vonage", "Vonage, JWT, age and payload hash", ours, theirs)
     section.notes = [
-        "Ours: from the raw request (body still encoded) to the verdict. Twilio's validator is given the parsed parameters;",
+        "Ours: from the raw request to the verdict, its form already parsed to find the account; Twilio's validator is",
+        f"given the parsed parameters, too. Parsing, once a request: {parsing:.1f} µs.",
         "Vonage's function checks neither age nor payload hash.",
     ]
     return section

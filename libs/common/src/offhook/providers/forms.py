@@ -30,7 +30,8 @@ def _parse(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     data = data.replace(b"+", b" ").replace(b"%2B", b"+")
     pairs = [
         (name, value)
-        for name, equals, value in [part.partition(b"=") for part in data.split(b"&")]
+        for part in data.split(b"&")
+        for name, equals, value in (part.partition(b"="),)
         if name or equals
     ]
     if b"%" in data:

@@ -15,7 +15,6 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from itertools import chain
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -159,9 +158,11 @@ def _canonical(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     # Names in order, and of a repeated name each distinct value once, in order, as the vendor's own libraries
     # do. UTF-8 sorts as code points do.
     pairs = list(fields)
-    if len(dict(pairs)) < len(pairs):
-        pairs = list(set(pairs))
-    return b"".join(chain.from_iterable(sorted(pairs)))
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        # What Twilio really sends; sorting names alone is faster than sorting pairs.
+        return b"".join([name + values[name] for name in sorted(values)])
+    return b"".join([name + value for name, value in sorted(set(pairs))])
 
 
 def _utf8(text: str) -> bytes:
