@@ -145,6 +145,19 @@ async def test_what_the_provider_has_surely_not_accepted_is_tried_again(
 
 
 @on_sqlite
+async def test_a_proxy_that_lost_the_provider_is_not_asked_to_dial_again(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    provider.to_dial = [Answer(503, headers={"Server": "envoy"})]
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await desk.closed("run1")
+    assert len(provider.dials) == 1
+    assert only_failure(await desk.told("run1")).code == "outcome-unknown"
+
+
+@on_sqlite
 async def test_trying_again_has_an_end(database: Database, desk: Desk, provider: CountingProvider) -> None:
     provider.to_dial = [twilio_error(503, 20503, "Unavailable")] * 100
     worker = make_worker(database, provider.url)

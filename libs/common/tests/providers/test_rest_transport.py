@@ -100,7 +100,7 @@ def test_redirects_are_not_followed_and_the_base_url_replaces_the_host(rest_api)
         ("dial", 404, "rejected"),
         ("hang-up", 404, "gone"),
         ("dial", 429, "busy"),
-        ("dial", 503, "unavailable"),
+        ("dial", 503, "unknown-outcome"),
         ("dial", 500, "unknown-outcome"),
         ("dial", 504, "unknown-outcome"),
         ("dial", 302, "unknown-outcome"),

@@ -81,7 +81,9 @@ def status_error(
 ) -> RestError:
     """What an HTTP status means where the vendor's own error code says no more.
 
-    A server that fails while it dials may have dialled: only 503 says that it has not begun.
+    A server that fails while it dials may have dialled. Not even 503 says that it has not begun: proxies
+    answer so when the server behind them goes away in the middle of a request. Where a vendor's own error
+    code says it, the vendor's module knows.
     """
     retry_after_s = retry_after(headers)
     if status in (401, 403):
@@ -90,7 +92,7 @@ def status_error(
         return RestError("gone" if operation == "hang-up" else "rejected", code, message)
     if status == 429:
         return RestError("busy", code, message, retry_after_s)
-    if status == 503 or (status >= 500 and operation == "hang-up"):
+    if status >= 500 and operation == "hang-up":
         return RestError("unavailable", code, message, retry_after_s)
     if status >= 500 or status < 400:
         return RestError("unknown-outcome", code, message)
