@@ -326,3 +326,11 @@ async def test_health_readiness_and_metrics_are_served(service: Service) -> None
         assert (await plain.get("/healthz")).status_code == 200
         assert (await plain.get("/readyz")).json() == {"ready": True, "problems": []}
         assert "offhook_calls_active" in (await plain.get("/metrics")).text
+
+
+async def test_a_workflow_that_was_made_a_moment_ago_can_be_called(service: Service) -> None:
+    asked = asyncio.create_task(service.mine.post("/calls", json=ORDER | {"workflow_id": "workflow-2"}))
+    await asyncio.sleep(0.2)
+    workflow = WorkflowRecord(workflow_id="workflow-2", user_id="user-1", name="w", agent_url="ws://agent")
+    await service.bus.put(WORKFLOWS, "workflow-2", record(workflow, "workflow-2"))
+    assert (await asked).status_code == 202

@@ -4,6 +4,7 @@ Everybody sees his own calls; somebody else's do not exist. A request with an `I
 key with the same body is the same call and the same answer.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -15,7 +16,7 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from call_tracker.dialling import Holdings, Refusal, plan
+from call_tracker.dialling import DialPlan, Holdings, Refusal, plan
 from call_tracker.store import (
     SOURCE,
     Answer,
@@ -53,6 +54,12 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_EVENTS: Final = 1000
 """Events of one call that one answer holds."""
+
+PATIENCE_S: Final = 1.5
+MAY_APPEAR: Final = frozenset(
+    {"unknown-workflow", "unknown-configuration", "no-configuration", "no-active-number", "not-your-number"}
+)
+"""Refusals that may be true only until the directories have heard of the newest changes."""
 
 _POSITION: Final = re.compile(r"(\d{1,19}):([A-Za-z0-9_-]{1,64})")
 
@@ -153,14 +160,7 @@ def create_router(
             earlier = await store.answer_to(idempotency)
             if earlier is not None:
                 return _accepted(earlier)
-        call = plan(
-            holdings,
-            user_id=user,
-            workflow_id=body.workflow_id,
-            to=body.to,
-            from_number=body.from_number,
-            configuration_id=body.configuration_id,
-        )
+        call = await _plan_patiently(holdings, user, body)
         run, now = new_id(), clock()
         common: dict[str, Any] = {
             "workflow_run_id": run,
@@ -276,6 +276,29 @@ def install_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(StoreUnavailable, unavailable)
+
+
+async def _plan_patiently(holdings: Holdings, user: str, body: CallIn) -> DialPlan:
+    """The plan; before a refusal because something is not there, look again for a moment.
+
+    What was created or changed just now by another API is on its way to us through Kafka.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE_S
+    while True:
+        try:
+            return plan(
+                holdings,
+                user_id=user,
+                workflow_id=body.workflow_id,
+                to=body.to,
+                from_number=body.from_number,
+                configuration_id=body.configuration_id,
+            )
+        except Refusal as refusal:
+            if refusal.reason not in MAY_APPEAR or loop.time() >= deadline:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def _accepted(answer: Answer) -> Response:
