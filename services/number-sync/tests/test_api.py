@@ -9,6 +9,7 @@ import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO, RunService, Service, unsealed
 
 from offhook.records import ConfigurationRecord, NumberRecord, PublicUrlRecord, WorkflowRecord
+from offhook.security.keyring import new_key
 from offhook.topics import CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS
 from offhook_dev.postgres import PostgresServer
 
@@ -215,6 +216,19 @@ async def test_a_mask_sent_back_keeps_the_stored_secret(service: Service, shown:
     record = (await service.newest(CONFIGURATIONS))[identity]
     assert isinstance(record, ConfigurationRecord)
     assert unsealed(record.sealed_credentials, identity) == TWILIO
+
+
+@on_sqlite
+async def test_credentials_whose_key_is_lost_can_be_entered_again(run_service: RunService) -> None:
+    async with run_service() as service:
+        one = f"{C}/{(await make_configuration(service.api))['configuration_id']}"
+    async with run_service(keyring=new_key("k2")) as service:
+        problem(await service.api.get(one), 500)
+        half = {"account_sid": TWILIO["account_sid"]}
+        problem(await service.api.patch(one, json={"credentials": half}), 422)
+        answer = await service.api.patch(one, json={"credentials": TWILIO})
+        assert answer.status_code == 200, answer.text
+        assert (await service.api.get(one)).json()["account"] == TWILIO["account_sid"]
 
 
 async def test_one_credential_can_be_changed_added_and_removed(service: Service) -> None:

@@ -12,6 +12,7 @@ from number_sync.database import Clock, Database, now_ms
 from number_sync.errors import ConflictError, FixedError, InvalidError, LimitError, NotFoundError
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers
+from offhook.errors import KeyringError
 from offhook.identities import is_id, new_id
 from offhook.providers.base import ProviderAdapter
 from offhook.security.keyring import Keyring
@@ -116,7 +117,7 @@ class Configurations:
                 await self._clear_default(connection, user_id, now, but=configuration_id)
             if "credentials" in changes:
                 adapter = self._adapter(row)
-                accepted = creds.accept(adapter.credentials_model, changes["credentials"], self.open(row))
+                accepted = creds.accept(adapter.credentials_model, changes["credentials"], self._stored(row))
                 values["account"] = adapter.account_of(accepted)
                 values["sealed_credentials"] = creds.seal(self._keyring, accepted, context=row.id)
             if not values:
@@ -165,6 +166,14 @@ class Configurations:
     def open(self, row: Row[Any]) -> dict[str, str]:
         """The credentials in clear. Raises `KeyringError` when the key ring has lost their key."""
         return creds.unseal(self._keyring, row.sealed_credentials, context=row.id)
+
+    def _stored(self, row: Row[Any]) -> dict[str, str]:
+        """What new credentials are laid over: nothing when the key of the old ones is lost, so that they can be
+        entered again."""
+        try:
+            return self.open(row)
+        except KeyringError:
+            return {}
 
     def masked(self, row: Row[Any]) -> dict[str, str | None]:
         """The credentials as they may be shown."""
