@@ -33,16 +33,17 @@ _NUMBER_NAMES: Final = frozenset(
     }
 )  # fmt: skip
 
+# Bounded or possessive where a pattern could begin at every word of a long text: time is linear, or nearly so.
 _SECRET_SHAPES: Final = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S),
         REDACTED,
     ),
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), REDACTED),
+    (re.compile(r"\beyJ[\w-]{5,}+\.[\w-]{5,}+\.[\w-]*+"), REDACTED),
     (re.compile(r"\bohk_[\w-]{20,}"), REDACTED),
     (re.compile(r"\bm1\.[\w-]{1,64}\.\d{1,12}\.[\w-]+\.[\w-]+\.[\w-]+"), REDACTED),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REDACTED}"),
-    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/@:]*:[^\s/@]+@"), rf"\1{REDACTED}@"),
+    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*:[^\s/@]+@"), rf"\1{REDACTED}@"),
     (
         re.compile(
             r"(?i)\b((?:[a-z0-9_]*(?:auth|access|media)_?)?(?:token|password|passwd|secret|api_?key|api_?secret"
