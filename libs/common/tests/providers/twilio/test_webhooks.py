@@ -58,6 +58,12 @@ def test_callers_without_a_number_stay_as_they_came(caller):
     assert WEBHOOKS.parse_call(post(BASE | {"From": caller})).from_number == caller
 
 
+def test_the_callers_call_token_is_not_kept():
+    fields = {"CallToken": "a-secret", "CallStatus": "ringing"}
+    assert "a-secret" not in WEBHOOKS.parse_call(post(BASE | fields)).raw.values()
+    assert "a-secret" not in status(**fields).raw.values()
+
+
 def test_a_withheld_caller_is_anonymous():
     assert WEBHOOKS.parse_call(post(BASE | {"From": ""})).from_number == "anonymous"
 

@@ -78,7 +78,7 @@ class TwilioWebhooks:
             direction=DIRECTIONS.get(fields.get("Direction", "")),
             error=error,
             failed_url=fields.get("ErrorUrl") or None,
-            raw=bounded(fields.items()),
+            raw=_raw(fields),
         )
 
     def parse_status(self, request: HttpRequest) -> StatusReport:
@@ -114,7 +114,7 @@ class TwilioWebhooks:
             sip_code=whole_number(fields.get("SipResponseCode")),
             answered_by=ANSWERED_BY.get(answered_by, "unknown") if answered_by else None,
             detail=fields.get("ErrorCode") or None,
-            raw=bounded(fields.items()),
+            raw=_raw(fields),
         )
 
     def connect(self, plan: ConnectPlan) -> HttpAnswer:
@@ -153,6 +153,12 @@ def _pairs(request: HttpRequest) -> list[tuple[bytes, bytes]]:
         raise RequestError(str(error)) from error
 
 
+def _raw(fields: Mapping[str, str]) -> dict[str, str]:
+    # `CallToken` lets its holder call on with the caller's identity:
+    # https://www.twilio.com/docs/voice/api/call-resource#create-a-call-resource
+    return bounded((name, value) for name, value in fields.items() if name != "CallToken")
+
+
 def _sid(fields: Mapping[str, str], name: str) -> str:
     value = fields.get(name, "")
     if _SID.fullmatch(value) is None:
@@ -174,5 +180,5 @@ def _stream_report(account: str, call_sid: str, fields: Mapping[str, str]) -> St
         provider_status=event[:64],
         provider_time=any_time(timestamp),
         detail=fields.get("StreamError", "")[:1000] or None,
-        raw=bounded(fields.items()),
+        raw=_raw(fields),
     )
