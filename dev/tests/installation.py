@@ -16,7 +16,7 @@ import httpx
 import websockets
 from websockets.asyncio.server import ServerConnection
 
-from carrier_sim import Callee, Caller, CallReport, CarrierSim, Faults, SimConfig
+from carrier_sim import Callee, Caller, CallReport, CarrierSim, Faults, SimConfig, StayUntilHungUp
 from carrier_sim.caller import Step
 from carrier_sim.twilio.call import TwilioCall
 from carrier_sim.vonage.call import VonageCall
@@ -256,8 +256,8 @@ class Installation:
         caller = Caller(steps, seed=next(self._serial))
         task = asyncio.create_task(call.run_inbound(caller))
         self._keep(task)
-        name = call.report.provider_call_id
-        return Ringing(inbound_run_id(provider, ACCOUNTS[provider], name), call, task)
+        account = call.account.sid if isinstance(call, TwilioCall) else call.application.id
+        return Ringing(inbound_run_id(provider, account, call.report.provider_call_id), call, task)
 
     async def over(self, ringing: Ringing) -> Finished:
         """The call, when it is over and its record is complete."""
@@ -269,6 +269,11 @@ class Installation:
         async with self._slots:
             ringing = self.ring(provider, number, *steps, faults=faults)
             return await self.over(ringing)
+
+    async def call_in_vain(self, provider: str, number: str) -> CallReport:
+        """A person calls a number that no workflow answers: nobody has a record of that."""
+        async with self._slots:
+            return await self.ring(provider, number, StayUntilHungUp(40)).task
 
     async def dial(self, provider: str, workflow_id: str, callee: Callee, **more: Any) -> Finished:
         """Offhook calls somebody; returns when the call is over."""

@@ -1,0 +1,400 @@
+"""What people see of a call from outside: who ended it, what was heard, what the record says."""
+
+import asyncio
+import contextlib
+import itertools
+import sys
+from asyncio import Task
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from installation import PROVIDERS, STATUSES, Finished, Installation, agent_that, raw_agent_that
+from websockets.asyncio.server import ServerConnection
+
+from carrier_sim import (
+    BargeIn,
+    Callee,
+    Caller,
+    CallReport,
+    HangUp,
+    Press,
+    Say,
+    StayUntilHungUp,
+    Wait,
+    WaitForAgent,
+)
+from carrier_sim.callee import Outcome
+from offhook_agent import Call, Turn, TurnDetector, chime
+from offhook_dev.ports import free_port
+from offhook_dev.programs import Program
+from offhook_dev.stack import repository
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+FALLBACK: Final = "Nobody is here today. Please call again tomorrow."
+STAY: Final = StayUntilHungUp(40)
+# What becomes of calls that nobody answers: statuses, end reason, ended by.
+UNANSWERED: Final[dict[Outcome, tuple[list[str], str, str]]] = {
+    "busy": (["initiated", "ringing", "busy"], "busy", "callee"),
+    "no-answer": (["initiated", "ringing", "no-answer"], "no-answer", "callee"),
+    "failed": (["initiated", "failed"], "invalid-number", "carrier"),
+    "rejected": (["initiated", "ringing", "busy"], "rejected", "callee"),
+    "canceled": (["initiated", "ringing", "canceled"], "canceled", "operator"),
+}
+
+
+@dataclass
+class Diary:
+    """What the agents of these tests experienced, by run."""
+
+    digits: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, dict[str, bool]] = field(default_factory=dict)
+    cleared: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Scene:
+    """All calls of this module; they run side by side, and each test waits for its own."""
+
+    calls: dict[tuple[str, str], "Task[Finished]"]
+    in_vain: dict[tuple[str, str], "Task[CallReport]"]
+    diary: Diary
+
+
+async def say_goodbye(call: Call) -> None:
+    """Greets and hangs up, by message, once the greeting was heard."""
+    await call.play(chime(sample_rate=call.sample_rate))
+    await call.played()
+
+
+async def close_the_socket(connection: ServerConnection) -> None:
+    """Listens for a second and closes the connection, without a word."""
+    for _ in range(50):
+        await connection.recv()
+    await connection.close(1000)
+
+
+def listen_to_keys(diary: Diary) -> Any:
+    async def on_call(call: Call) -> None:
+        await call.play(chime(sample_rate=call.sample_rate))
+        diary.marks[call.workflow_run_id] = {"greeting": await call.mark("greeting")}
+        async for digit in call.digits():
+            diary.digits[call.workflow_run_id] = diary.digits.get(call.workflow_run_id, "") + digit
+
+    return on_call
+
+
+def talk_until_interrupted(diary: Diary) -> Any:
+    async def on_call(call: Call) -> None:
+        await call.play(hum(0.3, call.sample_rate))
+        begun = asyncio.create_task(call.mark("begun"))
+        await asyncio.sleep(0)  # the mark is set here, not after what follows
+        await call.play(hum(20.0, call.sample_rate))
+        done = asyncio.create_task(call.mark("done"))
+        turns = TurnDetector(call.sample_rate)
+        async for audio in call.audio():
+            match turns.hear(audio):
+                case Turn.STARTED:
+                    diary.cleared[call.workflow_run_id] = await call.clear()
+                case Turn.ENDED:
+                    diary.marks[call.workflow_run_id] = {"begun": await begun, "done": await done}
+                    return
+
+    return on_call
+
+
+def hum(seconds: float, sample_rate: int) -> bytes:
+    phase = np.arange(round(seconds * sample_rate)) * 2 * np.pi * 300 / sample_rate
+    return bytes((np.sin(phase) * 6000).astype("<i2").tobytes())
+
+
+async def lose_the_agent(
+    installation: Installation, program: Program, provider: str, number: str
+) -> Finished:
+    """The agent's process is killed between two things the caller says, and started again."""
+    words = (Say(1.0), WaitForAgent(timeout_s=20))
+    ringing = installation.ring(
+        provider, number, WaitForAgent(timeout_s=10), *words, Wait(7.0), *words, HangUp()
+    )
+    while not ringing.call.report.response_ms:
+        assert not ringing.task.done(), "the agent never answered"
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(1.2)  # the agent's words, and the caller's pause after them
+    program.kill()
+    await program.start()
+    return await installation.over(ringing)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def scene(installation: Installation) -> AsyncIterator[Scene]:
+    diary = Diary()
+    calls: dict[tuple[str, str], Task[Finished]] = {}
+    vain: dict[tuple[str, str], Task[CallReport]] = {}
+    async with contextlib.AsyncExitStack() as agents:
+        goodbye = await agents.enter_async_context(agent_that(say_goodbye))
+        closing = await agents.enter_async_context(raw_agent_that(close_the_socket))
+        keys = await agents.enter_async_context(agent_that(listen_to_keys(diary)))
+        talker = await agents.enter_async_context(agent_that(talk_until_interrupted(diary)))
+        example = await installation.workflow()
+        workflows = {
+            "the caller hangs up": example,
+            "the caller presses #": example,
+            "the agent says goodbye": await installation.workflow(goodbye),
+            "the agent closes its socket": await installation.workflow(closing),
+            "the caller presses keys": await installation.workflow(keys),
+            "the caller interrupts": await installation.workflow(talker),
+            "no agent listens": await installation.workflow(
+                f"ws://127.0.0.1:{free_port()}", fallback={"message": FALLBACK, "language": "en-GB"}
+            ),
+        }
+        talk = (WaitForAgent(timeout_s=10), Say(1.0), WaitForAgent(timeout_s=10))
+        steps: dict[str, tuple[Any, ...]] = {
+            "the caller hangs up": (*talk, HangUp()),
+            "the caller presses #": (WaitForAgent(timeout_s=10), Press("#"), STAY),
+            "the agent says goodbye": (STAY,),
+            "the agent closes its socket": (STAY,),
+            "the caller presses keys": (WaitForAgent(timeout_s=10), Press("12*0"), Wait(0.3), HangUp()),
+            "the caller interrupts": (BargeIn(after_s=0.8, seconds=0.8), STAY),
+            "no agent listens": (STAY,),
+        }
+        programs = {}
+        lost: dict[str, str] = {}
+        for provider in PROVIDERS:
+            port = free_port()
+            programs[provider] = Program(
+                f"agent-to-be-killed-{provider}",
+                [sys.executable, str(repository() / "examples" / "echo_agent.py"), "--port", str(port)],
+                installation.home,
+                port=port,
+                ready_url=f"http://127.0.0.1:{port}/healthz",
+            )
+            agents.push_async_callback(programs[provider].stop)
+            lost[provider] = await installation.number(
+                provider, await installation.workflow(f"ws://127.0.0.1:{port}")
+            )
+        await asyncio.gather(*(program.start() for program in programs.values()))
+        numbers = {
+            (provider, what): await installation.number(provider, workflow)
+            for provider, what in itertools.product(PROVIDERS, workflows)
+            for workflow in [workflows[what]]
+        }
+        silent = {}
+        for provider in PROVIDERS:
+            numbers[provider, "the configuration is paused"] = await installation.number(
+                provider, example, paused=True
+            )
+            silent[provider, "the number is unknown"] = installation.number_at_carrier(provider)
+            silent[provider, "the number has no workflow"] = await installation.number(provider, None)
+        await installation.known()
+
+        # Those that take longest begin first.
+        for provider in PROVIDERS:
+            work = lose_the_agent(installation, programs[provider], provider, lost[provider])
+            calls[provider, "the agent is killed"] = installation.in_background(work)
+        order = sorted(numbers, key=lambda key: key[1] != "no agent listens")
+        for provider, what in order:
+            work = installation.call(provider, numbers[provider, what], *steps.get(what, (STAY,)))
+            calls[provider, what] = installation.in_background(work)
+        for (provider, what), number in silent.items():
+            vain[provider, what] = installation.in_background(installation.call_in_vain(provider, number))
+        for provider, outcome in itertools.product(PROVIDERS, UNANSWERED):
+            work = installation.dial(provider, example, Callee(0.2, outcome), ring_timeout_s=5)
+            calls[provider, f"the callee: {outcome}"] = installation.in_background(work)
+        for provider in PROVIDERS:
+            callee = Callee(0.2, "answer", Caller((*talk, HangUp())))
+            work = installation.dial(provider, example, callee)
+            calls[provider, "the callee hangs up"] = installation.in_background(work)
+        yield Scene(calls, vain, diary)
+        await asyncio.gather(*calls.values(), *vain.values(), return_exceptions=True)
+
+
+each_provider = pytest.mark.parametrize("provider", PROVIDERS)
+
+
+# --- who ends it
+
+
+@each_provider
+async def test_a_caller_who_hangs_up_has_ended_the_call(scene: Scene, provider: str) -> None:
+    call = await scene.calls[provider, "the caller hangs up"]
+    assert call.objections == []
+    assert call.outcome == (STATUSES, "caller-hung-up", "caller")
+
+
+@each_provider
+async def test_a_callee_who_hangs_up_has_ended_the_call(scene: Scene, provider: str) -> None:
+    call = await scene.calls[provider, "the callee hangs up"]
+    assert call.objections == []
+    assert call.outcome == (STATUSES, "callee-hung-up", "callee")
+    assert call.record["direction"] == "outbound"
+
+
+@each_provider
+@pytest.mark.parametrize(
+    "how", ["the agent says goodbye", "the agent closes its socket", "the caller presses #"]
+)
+async def test_an_agent_that_hangs_up_ends_the_call(scene: Scene, provider: str, how: str) -> None:
+    call = await scene.calls[provider, how]
+    assert call.objections == []
+    assert call.outcome == (STATUSES, "agent-hung-up", "agent")
+    # Whichever comes first: the provider's API, or the next instructions. Never the person on the phone.
+    assert call.report.ended_by in ("rest", "instructions")
+
+
+@each_provider
+@pytest.mark.parametrize("outcome", UNANSWERED)
+async def test_a_call_nobody_answers_says_why(scene: Scene, provider: str, outcome: Outcome) -> None:
+    call = await scene.calls[provider, f"the callee: {outcome}"]
+    assert call.objections == []
+    assert call.outcome == UNANSWERED[outcome]
+    assert call.report.streams == 0
+    assert call.record["answered_at"] is None
+
+
+# --- what is heard
+
+
+@each_provider
+async def test_an_interrupted_agent_stops_and_learns_how_much_was_heard(scene: Scene, provider: str) -> None:
+    call = await scene.calls[provider, "the caller interrupts"]
+    assert call.objections == []
+    (interruption,) = call.report.interruptions
+    assert interruption.stopped_after_ms is not None
+    assert call.report.clears == 1
+    cleared = scene.diary.cleared[call.run]
+    # Of 20.3 s the caller heard some; nothing is both heard and thrown away.
+    assert 0 < cleared.heard_ms < 10_000
+    assert abs(cleared.heard_ms + cleared.discarded_ms - 20_300) <= 20
+    assert abs(call.report.agent_audio_ms - cleared.heard_ms) < 500
+    assert call.record["agent_audio_ms"] < 15_000
+    (stopped,) = call.told("media.stopped.v1")
+    assert stopped["quality"]["interruptions"] == 1
+
+
+@each_provider
+async def test_marks_come_back_once_and_say_whether_they_were_heard(scene: Scene, provider: str) -> None:
+    keys = await scene.calls[provider, "the caller presses keys"]
+    assert scene.diary.marks[keys.run] == {"greeting": True}
+    talker = await scene.calls[provider, "the caller interrupts"]
+    assert scene.diary.marks[talker.run] == {"begun": True, "done": False}
+
+
+@each_provider
+async def test_keys_the_caller_presses_reach_the_agent_and_the_record(scene: Scene, provider: str) -> None:
+    call = await scene.calls[provider, "the caller presses keys"]
+    assert call.objections == []
+    assert scene.diary.digits[call.run] == call.report.dtmf == "12*0"
+    assert [told["digit"] for told in call.told("media.dtmf.v1")] == ["1", "2", "*", "0"]
+
+
+# --- agents that are not there
+
+
+@each_provider
+async def test_when_no_agent_takes_the_call_the_caller_hears_the_workflows_sentence(
+    scene: Scene, provider: str
+) -> None:
+    call = await scene.calls[provider, "no agent listens"]
+    assert call.report.said == [FALLBACK]
+    assert call.outcome == (STATUSES, "agent-unreachable", "platform")
+    # Twilio warns of a stream that its server closes, and there is no other way to the next instructions.
+    assert [one.code for one in call.report.violations] == (["31921"] if provider == "twilio" else [])
+    assert len(call.told("agent.lost.v1")) > 1
+
+
+@each_provider
+async def test_an_agent_that_is_killed_and_comes_back_goes_on_with_the_same_caller(
+    scene: Scene, provider: str
+) -> None:
+    call = await scene.calls[provider, "the agent is killed"]
+    assert call.objections == []
+    assert call.outcome == (STATUSES, "caller-hung-up", "caller")
+    assert call.report.streams == 1
+    assert len(call.report.response_ms) == 2
+    assert len(call.told("agent.connected.v1")) == 2
+    assert call.told("agent.lost.v1")
+
+
+# --- calls that cannot be connected
+
+
+def check_refusal(report: CallReport) -> None:
+    (sentence,) = report.said
+    assert sentence.startswith("We are sorry")
+    assert report.violations == []
+    assert report.streams == 0
+    assert report.ended_by == "instructions"
+
+
+@each_provider
+@pytest.mark.parametrize("what", ["the number is unknown", "the number has no workflow"])
+async def test_a_caller_of_a_number_nobody_answers_hears_a_sentence(
+    scene: Scene, provider: str, what: str
+) -> None:
+    check_refusal(await scene.in_vain[provider, what])
+
+
+@each_provider
+async def test_a_caller_of_a_paused_configuration_hears_a_sentence_and_the_record_says_refused(
+    scene: Scene, provider: str
+) -> None:
+    call = await scene.calls[provider, "the configuration is paused"]
+    check_refusal(call.report)
+    assert call.outcome == (STATUSES, "refused", "platform")
+
+
+# --- the API
+
+
+@each_provider
+async def test_a_repeated_request_for_a_call_dials_once(installation: Installation, provider: str) -> None:
+    workflow = await installation.workflow()
+    await installation.number(provider, workflow)
+    await installation.known()
+    to = installation.callee(Callee(0.2, "busy"))
+    body = {"workflow_id": workflow, "configuration_id": installation.configurations[provider], "to": to}
+    key = {"Idempotency-Key": f"once-{provider}"}
+    together = await asyncio.gather(*(installation.demo.post("/calls", body, **key) for _ in range(4)))
+    (run,) = {placed["workflow_run_id"] for placed in together}
+    await installation.record(run)
+    again = await installation.demo.client.post("/calls", json=body, headers=key)
+    assert again.json()["workflow_run_id"] == run
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = await installation.demo.client.post("/calls", json=body | {"metadata": {"other": 1}}, headers=key)
+    assert other.status_code == 422
+    assert len(dials(installation, to)) == 1
+
+
+@each_provider
+async def test_what_belongs_to_one_user_does_not_exist_for_another(
+    scene: Scene, installation: Installation, provider: str
+) -> None:
+    call = await scene.calls[provider, "the caller hangs up"]
+    configuration = installation.configurations[provider]
+    stranger = installation.stranger.client
+    for path in (
+        f"/calls/{call.run}",
+        f"/workflows/{call.record['workflow_id']}",
+        f"/telephony-configurations/{configuration}",
+        f"/telephony-configurations/{configuration}/phone-numbers",
+    ):
+        assert (await installation.demo.client.get(path)).status_code == 200, path
+        assert (await stranger.get(path)).status_code == 404, path
+        assert (await stranger.get(path, headers={"Authorization": "Bearer ohk_wrong"})).status_code == 401, (
+            path
+        )
+    assert (await stranger.post(f"/calls/{call.run}/hangup")).status_code == 404
+    assert (await stranger.get("/calls")).json()["calls"] == []
+    wish = {"workflow_id": call.record["workflow_id"], "to": "+12125550100"}
+    refused = await stranger.post("/calls", json=wish)
+    assert (refused.status_code, refused.json()["reason"]) == (422, "unknown-workflow")
+
+
+def dials(installation: Installation, number: str) -> list[Any]:
+    """The calls the carriers were asked to place to a number."""
+    placed = (*installation.sim.twilio.calls.values(), *installation.sim.vonage.calls.values())
+    return [call for call in placed if call.to_number.lstrip("+") == number.lstrip("+")]
