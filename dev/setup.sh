@@ -44,10 +44,10 @@ run() { # what it is, command…
   local what=$1; shift
   step "$what"
   "$@" >"$log" 2>&1 && return 0
-  sed 's/^/    /' "$log" | tail -n 15 >&2
   if grep -qiE 'resolve|connection|network|unreachable|timed out' "$log"; then
     fail "the package index could not be reached. The first run downloads packages: check the network, then run it again."
   fi
+  sed 's/^/    /' "$log" | tail -n 15 >&2
   fail "$what failed (the last lines are above)"
 }
 

@@ -100,7 +100,7 @@ def main() -> None:
         # Not stand-alone: typer would turn Ctrl-C into an exit of its own before the stack has stopped.
         sys.exit(app(standalone_mode=False) or 0)
     except DevError as error:
-        console.print(f"[red]✗[/red] {error}")
+        console.print(f"[red]✗[/red] {error}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("\n  stopped; nothing is left running")

@@ -33,6 +33,7 @@ class Progress:
         self._begun = time.monotonic()
         self._steps: list[tuple[str, float, float | None]] = []
         self.calls: list[DemoCall] = []
+        self.failed = False
 
     def step(self, what: str) -> None:
         self.finish()
@@ -51,6 +52,8 @@ class Progress:
         lines: list[RenderableType] = []
         for what, begun, ended in self._steps:
             mark = Text("✓", style="green") if ended else Text("…", style="yellow")
+            if self.failed and not ended:
+                mark = Text("✗", style="red")
             took = Text(f"  {(ended or time.monotonic()) - begun:.1f} s", style="dim")
             lines.append(Text.assemble("  ", mark, " ", what, took))
         lines += [_call_line(call) for call in self.calls]
@@ -164,6 +167,7 @@ async def run_demo(home: Path, console: Console) -> bool:
             progress.finish()
         except DevError as error:
             problem = str(error)
+            progress.failed = True
 
     for call in scenario.calls if scenario else ():
         if call.report is not None:
@@ -202,7 +206,7 @@ def _conclude(
             for text in call.problems:
                 console.print(f"  [red]✗[/red] {call.provider} {call.direction}: {text}")
     if problem:
-        console.print(f"  [red]✗[/red] {problem}")
+        console.print(f"  [red]✗[/red] {problem}", soft_wrap=True)
     if ok:
         console.print(
             f"  [green]✓[/green] Four calls, {kafka['events']} events through Apache Kafka {kafka['version']},"

@@ -141,9 +141,12 @@ class Stack:
             self.programs["agent"] = self._agent(agent_port)
         edge = self._edge(port, ports, certificate)
         self.programs["edge"] = edge
-        async with asyncio.TaskGroup() as group:
-            for program in self.programs.values():
-                group.create_task(program.start())
+        started = await asyncio.gather(
+            *(program.start() for program in self.programs.values()), return_exceptions=True
+        )
+        for outcome in started:
+            if isinstance(outcome, BaseException):
+                raise outcome  # the first one is told; the others usually follow from it
 
     @property
     def servers(self) -> dict[str, Server]:
