@@ -70,6 +70,18 @@ def test_without_its_cursor_the_oldest_segment_is_read_again(tmp_path: Path) -> 
     assert drain(opened(tmp_path)) == [b"a", b"b"]
 
 
+def test_what_is_appended_after_a_restart_with_an_empty_spool_survives_the_next_one(tmp_path: Path) -> None:
+    spool = opened(tmp_path, segment_bytes=30)
+    for payload in (b"a" * 30, b"b" * 30):
+        spool.append([payload])
+    drain(spool)
+    spool.close()
+    spool = opened(tmp_path)
+    spool.append([b"acknowledged"])
+    spool.close()
+    assert drain(opened(tmp_path)) == [b"acknowledged"]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     appends=st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=5), min_size=1, max_size=8),

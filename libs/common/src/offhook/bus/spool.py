@@ -8,7 +8,8 @@ A directory of segments `0000000001.spool`, read from the oldest. A segment is a
 `append` returns when the records are on the disk (fsync). A process may die in the middle of a write, so the
 newest segment may end in a torn record; it was never acknowledged and `open` cuts it off. The file `cursor`
 remembers how far the oldest segment has been read; when it is lost, that segment is read again from its
-beginning.
+beginning. Segments of a lower number than the cursor's have been read, so a number is never given twice, also
+after the spool was empty and its process ended.
 """
 
 import fcntl
@@ -81,7 +82,7 @@ class Spool:
             self._segments.append(self._recover(path, newest=path == paths[-1]))
         if self._segments:
             self._next_number = self._segments[-1].number + 1
-            self._restore_cursor()
+        self._restore_cursor()
         self._drop_read_segments()
         self.count = sum(segment.records for segment in self._segments) - self._read_records
         self.size = sum(segment.size for segment in self._segments)
@@ -168,6 +169,7 @@ class Spool:
             number, offset, records = (int(word) for word in self._cursor.read_text().split())
         except (FileNotFoundError, ValueError):
             return
+        self._next_number = max(self._next_number, number)
         while self._segments and self._segments[0].number < number:
             self._segments.popleft().path.unlink()
         if not self._segments or self._segments[0].number != number:
