@@ -1,7 +1,7 @@
 """The demo's four calls: what is set up, who rings whom, what the caller does, and what must be true afterwards."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -155,10 +155,14 @@ class Scenario:
         watcher = asyncio.create_task(self._watch(changed))
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-                group.create_task(self._inbound(self.calls[0], sim.twilio, CALLER_HANGS_UP))
-                group.create_task(self._outbound(self.calls[1], sim))
-                group.create_task(self._inbound(self.calls[2], sim.vonage, AGENT_HANGS_UP))
-                group.create_task(self._outbound(self.calls[3], sim))
+                making = (
+                    self._inbound(self.calls[0], sim.twilio, CALLER_HANGS_UP),
+                    self._outbound(self.calls[1], sim),
+                    self._inbound(self.calls[2], sim.vonage, AGENT_HANGS_UP),
+                    self._outbound(self.calls[3], sim),
+                )
+                for call, made in zip(self.calls, making, strict=True):
+                    group.create_task(self._make(call, made))
             await self._settle(5.0)
         except TimeoutError:
             for call in self.calls:
@@ -172,6 +176,14 @@ class Scenario:
             await self.api.close()
         for call in self.calls:
             self._judge(call)
+
+    @staticmethod
+    async def _make(call: DemoCall, made: Coroutine[Any, Any, None]) -> None:
+        """A call that cannot be made is one call's problem, not the end of the others."""
+        try:
+            await made
+        except (DevError, httpx.HTTPError) as error:
+            call.problems.append(str(error) or type(error).__name__)
 
     async def _inbound(
         self, call: DemoCall, carrier: TwilioCarrier | VonageCarrier, script: dict[str, Any]
