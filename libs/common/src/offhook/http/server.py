@@ -5,6 +5,8 @@ uvicorn's own answer to SIGTERM closes every live WebSocket with 1012 at once. S
 SIGTERM or SIGINT → /readyz says 503, everything else goes on          (drain_delay_s: load balancers take
 notice) → the service's `drain` waits for its calls          (at most drain_timeout_s; a second signal cuts it
 short) → the listening socket closes, requests in flight finish, the application's lifespan ends → exit 0
+
+A lifespan that fails, at the start or at the end, is one sentence and exit 3.
 """
 
 import asyncio
@@ -20,9 +22,12 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from offhook.bus.errors import BusError
 from offhook.errors import OffhookError
+from offhook.security.redaction import redact_text
 from offhook.telemetry import metrics, tracing
 
 if TYPE_CHECKING:
@@ -45,12 +50,45 @@ class ListenError(OffhookError):
     """The address cannot be listened on: says which, and why."""
 
 
+class LifespanError(OffhookError):
+    """The application could not start, or did not end in order. What it raised is the cause."""
+
+
+class _Lifespan:
+    """The application, but what its lifespan raises is kept: uvicorn logs a page of traceback and forgets it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.failure: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_traceback(message: Message) -> None:
+            await send({"type": message["type"]})
+
+        try:
+            await self._app(scope, receive, send_without_traceback)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling."""
+    """uvicorn without its signal handling, and which returns when the application cannot start."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # In a task it would break the event loop off in the middle of everything.
+            self.should_exit = True
 
 
 class _BoundedHttp(HttpToolsProtocol):
@@ -90,11 +128,12 @@ async def serve(
     `drain` returns when nothing is left to wait for; it is cancelled at `settings.drain_timeout_s`. New
     requests are still served meanwhile: refusing new calls is the service's own decision, by
     `app.state.readiness.draining`. `on_listening` is told the port once connections are accepted. Raises
-    `ListenError`.
+    `ListenError`, `LifespanError`.
     """
     listener = _listen(settings.listen_host, settings.listen_port)
     port = int(listener.getsockname()[1])
-    server = _Server(_config(app))
+    application = _Lifespan(app)
+    server = _Server(_config(application))
     ending = _Ending(stop)
     with ending.signals():
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
@@ -113,12 +152,19 @@ async def serve(
             await serving
             lag.cancel()
             listener.close()
+    failure = application.failure
+    if failure is not None:
+        what = "did not end in order" if server.started else "cannot start"
+        raise LifespanError(f"{app.state.service} {what}: {failure or type(failure).__name__}") from failure
+    if not server.started:
+        raise LifespanError(f"{app.state.service} cannot start")
 
 
 def run(app: FastAPI, settings: "ServiceSettings", *, drain: Drain | None = None) -> None:
     """`serve` on a fresh uvloop and with tracing, for a service's `__main__`.
 
-    An address in use: one sentence on stderr, exit 2.
+    An address in use: one sentence on stderr, exit 2. A lifespan that failed: one sentence, exit 3; where the
+    failure is none that the service knows, its traceback is logged before.
     """
     traces = tracing.configure(app.state.service)
     try:
@@ -127,6 +173,11 @@ def run(app: FastAPI, settings: "ServiceSettings", *, drain: Drain | None = None
     except ListenError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the person at the terminal, whatever the log format
         sys.exit(2)
+    except LifespanError as error:
+        if not isinstance(error.__cause__, OffhookError | BusError):
+            _log.error("the application failed", exc_info=error.__cause__)
+        print(redact_text(str(error)), file=sys.stderr)  # noqa: T201 - as above
+        sys.exit(3)
     finally:
         traces.shutdown()
 
@@ -223,7 +274,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_BoundedHttp,
