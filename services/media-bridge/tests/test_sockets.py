@@ -8,7 +8,7 @@ import pytest
 from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
-from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
+from media_bridge.sockets import ABNORMAL, MAX_UNREAD, NO_STATUS, MessageSocket
 from offhook.providers.base import Frame
 
 
@@ -55,7 +55,7 @@ class Peer:
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
     recorder = Recorder()
-    server = await picows.ws_create_server(lambda request: recorder, "127.0.0.1", 0)
+    server = await picows.ws_create_server(lambda request: recorder, "127.0.0.1", 0, enable_auto_pong=False)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     writer.write(
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -133,3 +133,24 @@ async def test_after_our_goodbye_nothing_more_is_listened_to_and_the_answer_ends
 async def test_a_peer_that_never_answers_our_goodbye_is_left_behind(peer: Peer) -> None:
     peer.server.close(1000)
     await peer.gone()
+
+
+async def test_a_peer_that_does_not_read_is_left_behind_before_it_fills_the_memory(peer: Peer) -> None:
+    most = 0
+    for _ in range(5000):
+        peer.server.write(bytes(10_000))
+        most = max(most, peer.server.buffered_bytes())
+        await asyncio.sleep(0)
+    assert await peer.gone() == ABNORMAL
+    assert most <= MAX_UNREAD + 20_000
+
+
+async def test_pings_of_a_peer_that_does_not_read_are_not_answered(peer: Peer) -> None:
+    most = 0
+    for _ in range(800):
+        for _ in range(200):
+            peer.send(Opcode.PING, bytes(125))
+        await peer.writer.drain()
+        most = max(most, peer.server.buffered_bytes())
+        await asyncio.sleep(0)
+    assert most <= MAX_UNREAD

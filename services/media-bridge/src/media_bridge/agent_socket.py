@@ -24,8 +24,6 @@ _OWN_HEADERS: Final = frozenset(
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]{0,4096}")
 
-_MAX_UNREAD: Final = 1024 * 1024
-
 # base64 and JSON make a third more of the same audio.
 _MAX_MESSAGE: Final = MAX_AUDIO * 3 // 2
 
@@ -46,14 +44,9 @@ class AgentSocket(MessageSocket):
     def __init__(self, conversation: Conversation) -> None:
         super().__init__(_MAX_MESSAGE)
         self._conversation = conversation
-        self._paused = False
         self.closed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def message(self, message: Frame) -> None:
-        if self._paused and self.buffered_bytes() > _MAX_UNREAD:
-            # It goes on asking and never reads the answers.
-            self.abort()
-            return
         self._conversation.from_agent(message, time.monotonic())
 
     def ended(self, code: int) -> None:
@@ -61,11 +54,11 @@ class AgentSocket(MessageSocket):
             self.closed.set_result(code)
 
     def pause_writing(self) -> None:
-        self._paused = True
+        super().pause_writing()
         self._conversation.stall(True)
 
     def resume_writing(self) -> None:
-        self._paused = False
+        super().resume_writing()
         self._conversation.stall(False)
 
 
@@ -113,6 +106,7 @@ async def dial(
                 max_frame_size=_MAX_MESSAGE,
                 max_redirects=0,
                 read_buffer_init_size=4096,
+                enable_auto_pong=False,
                 enable_auto_ping=True,
                 auto_ping_idle_timeout=ping_s,
                 auto_ping_reply_timeout=ping_s,

@@ -104,6 +104,7 @@ class Bridge:
             websocket_handshake_timeout=self.settings.start_timeout_s,
             max_frame_size=MAX_CARRIER_MESSAGE,
             read_buffer_init_size=4096,
+            enable_auto_pong=False,
             backlog=_BACKLOG,
         )
         self.port = self._listener.sockets[0].getsockname()[1]

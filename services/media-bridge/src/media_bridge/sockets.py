@@ -2,7 +2,8 @@
 ended.
 
 picows hands over single frames of either side as they come, checks neither fragmentation nor UTF-8, and
-leaves the close handshake to us.
+leaves the close handshake to us. Its own answers to pings must be switched off (`enable_auto_pong=False`): it
+writes them also to a peer that reads nothing.
 """
 
 import asyncio
@@ -16,8 +17,12 @@ _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
 _CLOSE: Final = WSMsgType.CLOSE
+_PING: Final = WSMsgType.PING
 
 _GOODBYE_S: Final = 1.0
+
+MAX_UNREAD: Final = 1024 * 1024
+"""Bytes a peer may leave unread: more than half a minute of audio in any encoding of a carrier's."""
 
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
@@ -35,6 +40,7 @@ class MessageSocket(WSListener):
         self._max_message = max_message
         self._transport: WSTransport | None = None
         self._closing = False
+        self._unread = False
         self.gone = asyncio.Event()
         self._parts: list[bytes] = []
         self._parts_size = 0
@@ -53,9 +59,14 @@ class MessageSocket(WSListener):
         """The connection is gone. `code` is the peer's close code, `NO_STATUS` or `ABNORMAL`."""
 
     def write(self, message: Frame) -> None:
-        """Write one message now; after the end it goes nowhere."""
+        """Write one message now; after the end it goes nowhere. A peer that has left `MAX_UNREAD` bytes unread
+        is left behind."""
         transport = self._transport
-        if transport is not None:
+        if transport is None:
+            return
+        if self._unread and self.buffered_bytes() > MAX_UNREAD:
+            self.abort()
+        else:
             transport.send(_TEXT if type(message) is str else _BINARY, message)
 
     def close(self, code: int, reason: str = "") -> None:
@@ -106,6 +117,9 @@ class MessageSocket(WSListener):
                 return
         if kind is _CLOSE:
             self._say_goodbye(transport)
+        elif kind is _PING:
+            if not self._unread:
+                transport.send_pong(frame.get_payload_as_bytes())
         elif kind in (_TEXT, _BINARY, _CONTINUATION):
             self._collect(frame)
 
@@ -120,9 +134,11 @@ class MessageSocket(WSListener):
             self.ended(int(received.code.value) or NO_STATUS)
 
     def pause_writing(self) -> None:
-        """The peer does not read: what is written is only buffered. Subclasses that write much must stop."""
+        """The peer does not read: what is written is only buffered. Subclasses that write much should stop."""
+        self._unread = True
 
-    def resume_writing(self) -> None: ...
+    def resume_writing(self) -> None:
+        self._unread = False
 
     # --- details
     # --------------------------------------------------------------------------------------------------
