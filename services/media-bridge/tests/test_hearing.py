@@ -1,3 +1,5 @@
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +64,15 @@ def test_nothing_is_heard_twice_or_lost_around_the_moment_an_agent_comes(
     heard += b"".join(hearing.listen(piece) for piece in pieces[comes_after:])
     said = b"".join(pieces)
     assert heard == said[: len(said) - len(said) % FRAME]
+
+
+def test_messages_without_audio_take_no_memory() -> None:
+    hearing = Hearing(FRAME, memory_ms=100)
+    tracemalloc.start()
+    for _ in range(100_000):
+        hearing.hold(b"")
+        hearing.listen(b"")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 100_000
+    assert hearing.catch_up(everything=True) == b""

@@ -56,6 +56,8 @@ class Hearing:
         return audio[:end]
 
     def _remember(self, payload: bytes) -> None:
+        if not payload:
+            return  # the memory is bounded by bytes: a piece without any would stay in it for ever
         memory = self._memory
         memory.append(payload)
         self._remembered += len(payload)
