@@ -195,3 +195,17 @@ def test_call_control_that_is_not_available_is_answered(world: World) -> None:
     world.say('{"event":"dtmf","digits":"1"}')
     assert world.agent_text()[1] == {"event": "transfer", "result": "unsupported"}
     assert world.agent_text()[2]["code"] == "unsupported"
+
+
+def test_the_comfort_tone_is_not_something_the_caller_heard_the_agent_say(world: World) -> None:
+    world.attach()
+    for _ in range(20):
+        world.say(bytes(FRAME))
+    world.pass_time(0.2)
+    heard_ms = world.conversation.detach(world.now)
+    assert heard_ms >= 200
+    world.conversation.comfort(world.now)
+    world.pass_time(3)
+    assert world.conversation.heard_ms(world.now) == heard_ms
+    world.attach()
+    assert world.conversation.heard_ms(world.now) == 0

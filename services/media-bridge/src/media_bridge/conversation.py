@@ -98,6 +98,7 @@ class Conversation:
         self._agent_frame_bytes = self._frame_bytes
         self._agent_stalled = False
         self._comforting = False
+        self._heard_ms = 0
         self.last_audio_at = now
         self.quality = QualityMeter()
         self._lag = lag
@@ -128,8 +129,9 @@ class Conversation:
         return round((now - self._started_at) * 1000)
 
     def heard_ms(self, now: float) -> int:
-        """How much the caller has heard of what is being said."""
-        return self._playback.heard_ms(now)
+        """How much the caller has heard of what is being said; while no agent is there, of what the last one
+        said."""
+        return self._heard_ms if self._link is None else self._playback.heard_ms(now)
 
     def held_ms(self) -> float:
         """How long a frame that comes now is held: by the resampler, and because the event loop is late."""
@@ -160,10 +162,10 @@ class Conversation:
         """The agent is gone, and what it had sent is forgotten. Returns what the caller heard of it, in
         ms.
         """
-        heard_ms = self.heard_ms(now)
+        self._heard_ms = self.heard_ms(now)
         self._link = None
         self._playback.clear(now)
-        return heard_ms
+        return self._heard_ms
 
     def stall(self, stalled: bool) -> None:
         """The agent's socket takes no more (or takes again): meanwhile the caller is remembered, not sent."""
