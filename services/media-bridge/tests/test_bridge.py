@@ -600,6 +600,40 @@ async def test_a_later_session_of_the_run_takes_over_and_the_earlier_one_is_fenc
     assert (stopped.epoch, stopped.reason) == (1, "superseded")
 
 
+async def test_the_agent_of_a_session_that_was_taken_over_cannot_end_the_call(
+    rig: Any, agent: Any, redis_url: str
+) -> None:
+    first = await rig.call()
+    old_agent = await agent.connection()
+    await old_agent.hears("start")
+    second = await rig.call()
+    new_agent = await agent.connection()
+    await new_agent.hears("start")
+    await old_agent.send({"event": "hangup"})
+    assert await first.ends() == 1000
+    (stopped,) = await rig.tells(MediaStopped)
+    assert (stopped.epoch, stopped.reason) == (1, "superseded")
+    assert rig.commands() == []
+    assert not await marked(redis_url, f"offhook:ended:{rig.twilio_run()}")
+    assert not second.closed.is_set()
+
+
+async def test_a_session_that_was_taken_over_cannot_send_the_call_to_the_fallback(
+    running: Any, agent: Any, redis_url: str
+) -> None:
+    async with running(agent_attempts=1) as rig:
+        first = await rig.call()
+        old_agent = await agent.connection()
+        await old_agent.hears("start")
+        await rig.call()
+        await (await agent.connection()).hears("start")
+        await old_agent.socket.close(1011)
+        assert await first.ends() == 1000
+        (stopped,) = await rig.tells(MediaStopped)
+        assert stopped.reason == "superseded"
+        assert not await marked(redis_url, f"offhook:fallback:{rig.twilio_run()}")
+
+
 # --- events
 # -------------------------------------------------------------------------------------------------------
 

@@ -98,6 +98,11 @@ class Call(MessageSocket):
     def workflow_run_id(self) -> str:
         return self._admission.workflow_run_id
 
+    @property
+    def started(self) -> bool:
+        """Whether the stream's start came, with a token that fits."""
+        return self._conversation is not None
+
     def lease(self, now: float) -> tuple[str, int, int] | None:
         """The claim to renew: run, epoch, what the caller has heard of what is being said. None before there
         is one.
@@ -394,6 +399,10 @@ class Call(MessageSocket):
         assert conversation is not None
         now = time.monotonic()
         heard_ms = conversation.heard_ms(now)
+        if ending.reason == "agent-hangup" or ending is AGENT_UNREACHABLE:
+            # What this session's agent does decides about the call only while no later session has it.
+            (mine,) = await state.renew([(run, self._epoch, heard_ms)])
+            ending = ending if mine else SUPERSEDED
         conversation.close(ending.told_agent, now)
         if self._agent is not None:
             self._agent.close(_NORMAL)
