@@ -710,6 +710,15 @@ async def test_a_full_bridge_refuses_with_503(running: Any, agent: Any) -> None:
         assert await refusal(rig.twilio()) == 503
 
 
+async def test_sockets_that_do_not_start_cannot_take_the_places_of_calls(rig: Any, agent: Any) -> None:
+    # Twilio's signature is the same for every connection to one URL: whoever has seen one can open more.
+    for _ in range(4):
+        await rig.twilio()
+    assert await refusal(rig.twilio()) == 503
+    await rig.call("vonage")
+    await (await agent.connection()).hears("start")
+
+
 async def test_the_metrics_count_calls_and_frames(rig: Any, agent: Any) -> None:
     caller = await rig.call()
     connection = await agent.connection()

@@ -34,6 +34,9 @@ _RENEW_EVERY: Final = 5  # watches
 _LAST_WORDS_S: Final = 5.0
 _GOODBYES_S: Final = 2.0
 _BACKLOG: Final = 1024
+# A carrier opens one socket for a call, and another when that broke. A signature of Twilio's is the same for
+# every connection to one URL: whoever has seen one must not take the places of others' calls with it.
+_MAX_UNSTARTED: Final = 4
 
 
 class Bridge:
@@ -190,7 +193,12 @@ class Bridge:
         if len(self._calls) >= self.settings.max_sessions:
             return Refusal(503, "capacity")
         admission = admit(target, headers, self.records, time.time())
-        return admission if isinstance(admission, Refusal) else Call(self, admission)
+        if isinstance(admission, Refusal):
+            return admission
+        run = admission.workflow_run_id
+        if sum(not call.started and call.workflow_run_id == run for call in self._calls) >= _MAX_UNSTARTED:
+            return Refusal(503, "too-many-unstarted", admission.adapter.name)
+        return Call(self, admission)
 
     # --- timers
     # ---------------------------------------------------------------------------------------------------
