@@ -21,6 +21,7 @@ import websockets
 from installation import Installation, Json
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection
+from websockets.protocol import State
 
 from offhook.identities import INBOUND_PATH, inbound_run_id, status_path
 from offhook_agent import Call, chime
@@ -173,7 +174,7 @@ class RogueCarrier:
     def socket(self, url: str, headers: Headers | None = None) -> Any:
         """A WebSocket with these headers, whatever they are."""
         return websockets.connect(
-            url, ssl=self.trust, additional_headers=headers or {}, max_size=None, proxy=None
+            url, ssl=self.trust, additional_headers=headers or {}, max_size=None, max_queue=None, proxy=None
         )
 
     def signed(self, provider: str, url: str) -> Headers:
@@ -189,6 +190,13 @@ class RogueCarrier:
             if start:
                 await stream.start()
             yield stream
+            if socket.protocol.state is State.OPEN:
+                closing = asyncio.create_task(socket.close())
+                await stream.closed()
+                socket.transport.abort()  # all is said; the edge would wait a second for the connection's end
+                await closing
+            elif socket.protocol.close_rcvd is not None:
+                socket.transport.abort()
 
 
 class Stream:
@@ -256,8 +264,8 @@ class Stream:
 
     async def closed(self) -> int | None:
         """The code the bridge closes with."""
+        protocol = self.socket.protocol
         async with asyncio.timeout(10):
-            with contextlib.suppress(websockets.ConnectionClosed):
-                while True:
-                    await self.socket.recv()
-        return self.socket.close_code
+            while protocol.close_rcvd is None and protocol.state is not State.CLOSED:
+                await asyncio.sleep(0.02)
+        return protocol.close_rcvd.code if protocol.close_rcvd is not None else None
