@@ -129,6 +129,7 @@ async def test_a_call_is_accepted_recorded_and_ordered(service: Service) -> None
     (command,) = await service.told(CALL_COMMANDS, 1)
     assert isinstance(command, Originate)
     assert (command.workflow_run_id, command.from_number, command.to_number) == (run, A, "+14155550199")
+    assert command.metadata == {"order": [1, "a"]}
     (requested,) = await service.told(CALL_EVENTS, 1)
     assert isinstance(requested, CallRequested)
     assert requested.account == "AC1"

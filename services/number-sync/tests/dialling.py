@@ -117,6 +117,10 @@ async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 30) -> N
             await asyncio.sleep(0.02)
 
 
+async def nobody_listens(order: Originate, account: str) -> None:
+    """In place of Redis, for tests that are not about it."""
+
+
 def make_worker(
     database: Database, url: str, settings: WorkerSettings = HASTY, keyring: str = KEYRING
 ) -> CommandWorker:
@@ -127,4 +131,5 @@ def make_worker(
         rest_of=registry.rest,
         api_url=lambda provider: url,
         settings=settings,
+        introduce=nobody_listens,
     )

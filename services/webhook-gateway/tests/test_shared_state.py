@@ -74,6 +74,13 @@ async def test_the_first_call_that_comes_for_a_run_owns_it(state):
     assert not (await state.marks("r1", other, own=True)).foreign
 
 
+async def test_a_dialled_run_belongs_to_the_account_that_dialled_even_before_its_first_webhook(state, redis):
+    await redis.hset("offhook:call:r1", mapping={"provider": CALL[0], "account": CALL[1]})
+    assert (await state.marks("r1", (CALL[0], "AC-other", "CA9"), own=False)).foreign
+    assert (await state.marks("r1", ("vonage", CALL[1], "CA9"), own=False)).foreign
+    assert not (await state.marks("r1", CALL, own=False)).foreign
+
+
 async def test_a_call_that_does_not_own_the_run_leaves_no_trace_there(state, redis):
     await state.marks("r1", CALL, own=True)
     stranger = {"direction": "outbound", "from": "+15559999999", "to": "+15558888888"}

@@ -178,7 +178,10 @@ def create_router(
             subject=run,
         )
         originate: Event[EventData] = new_event(
-            Originate(**common, ring_timeout_s=body.ring_timeout_s), source=SOURCE, time=now, subject=run
+            Originate(**common, metadata=body.metadata, ring_timeout_s=body.ring_timeout_s),
+            source=SOURCE,
+            time=now,
+            subject=run,
         )
         del common["user_id"]
         accepted = CallAccepted(**common, requested_at=now.isoformat(timespec="milliseconds"))

@@ -15,6 +15,7 @@ from number_sync import publishing
 from number_sync.api import create_router, install_errors
 from number_sync.configurations import Configurations
 from number_sync.database import Clock, Database, now_ms
+from number_sync.introductions import Introductions
 from number_sync.numbers import Numbers
 from number_sync.outbox import Relay
 from number_sync.settings import NumberSyncSettings
@@ -48,6 +49,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     keyring = Keyring.parse(settings.keyring.get_secret_value())
     relay = Relay(database, bus, owner=owner, clock=clock)
     database.after_commit(relay.wake)
+    introductions = Introductions(settings.redis_url)
     worker = CommandWorker(
         database,
         keyring,
@@ -60,6 +62,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             originate_max_age_s=settings.originate_max_age_s,
             outcome_grace_s=settings.outcome_grace_s,
         ),
+        introduce=introductions.introduce,
         clock=clock,
         owner=owner,
     )
@@ -90,6 +93,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
                 await asyncio.wait(background)
                 await relay.release()
             await bus.stop()
+            await introductions.close()
             await database.close()
 
     def waiting() -> Iterable[str]:

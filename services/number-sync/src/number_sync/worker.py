@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -82,7 +82,8 @@ class _GiveUpError(Exception):
 class CommandWorker:
     """`record_commands` and `observe_life` are the bus's handlers; `run` does the work until cancelled.
 
-    `rest_of` gives a provider's REST factory; `api_url` what replaces its base URL.
+    `rest_of` gives a provider's REST factory; `api_url` what replaces its base URL; `introduce` is told of each order
+    (with the account that dials) before the provider is.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class CommandWorker:
         rest_of: Callable[[str], RestFactory],
         api_url: Callable[[str], str | None],
         settings: WorkerSettings,
+        introduce: Callable[[Originate, str], Awaitable[None]],
         clock: Clock = time.time,
         owner: str | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class CommandWorker:
         self._rest_of = rest_of
         self._api_url = api_url
         self._settings = settings
+        self._introduce = introduce
         self._clock = clock
         self._owner = owner or new_id()
         self._slots = Slots(settings.concurrency)
@@ -325,6 +328,7 @@ class CommandWorker:
                 connection, command, token=claim, account=configuration.account, now=self._now()
             ):
                 return None  # somebody else was faster; the command comes again when its lease has run out
+        await self._introduce(data, configuration.account)
         # Committed: from here on nobody else will dial this call, whatever becomes of this process.
         answer = slot.start(lambda: self._rest(data.provider, credentials).dial(request))
         try:

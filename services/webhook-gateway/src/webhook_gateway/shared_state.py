@@ -10,7 +10,8 @@ one when it ends.
 | `offhook:fallback:{run}` | bridge | no agent could be reached: the caller gets the fallback words |
 | `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
 | `offhook:call-of:{run}` | gateway | the only call that may act for the run |
-| `offhook:call:{run}` | gateway | hash: `direction`, `from`, `to`, for the bridge to tell the agent |
+| `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, for the bridge to tell
+the agent; `provider` and `account` of a dialled call |
 | `offhook:connects:{run}` | gateway | connects in the running window |
 | `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request
 |
@@ -129,15 +130,20 @@ class SharedState:
         """The marks of a run that is about to get instructions; counts this connect.
 
         `call` is (provider, account, provider call id). With `own` the run is derived from this call and can
-        be no other's; of the others, the first call that comes for a run owns it. A call that does not own
-        the run leaves no trace there.
+        be no other's. A run that was dialled belongs to a call of the account that dialled; of those, and of
+        runs nobody introduced, the first call that comes is the owner. A call that does not own the run
+        leaves no trace there.
         """
         call_name = ":".join(call)
         owner = f"offhook:call-of:{workflow_run_id}"
         counter = f"offhook:connects:{workflow_run_id}"
+        known = f"offhook:call:{workflow_run_id}"
 
         async def ask() -> list[Any]:
             if not own:
+                dialled_by = await self._redis.hmget(known, "provider", "account")
+                if dialled_by[1] is not None and dialled_by != [call[0], call[1]]:
+                    return []
                 holder = await self._redis.set(owner, call_name, nx=True, get=True, ex=_CALL_MEMORY_S)
                 if holder not in (None, call_name):
                     return []
@@ -152,7 +158,6 @@ class SharedState:
                 if own:
                     pipe.set(owner, call_name, ex=_CALL_MEMORY_S)
                 if party:
-                    known = f"offhook:call:{workflow_run_id}"
                     for name, value in party.items():
                         pipe.hsetnx(known, name, value)
                     pipe.expire(known, _CALL_MEMORY_S)

@@ -21,7 +21,15 @@ from offhook.events.calls import (
     StatusReported,
 )
 from offhook.events.commands import HangUp, Originate
-from offhook.events.envelope import Event, EventData, EventDecodeError, decode, encode, new_event, registered_types
+from offhook.events.envelope import (
+    Event,
+    EventData,
+    EventDecodeError,
+    decode,
+    encode,
+    new_event,
+    registered_types,
+)
 
 __all__ = [
     "TERMINAL_STATUSES",

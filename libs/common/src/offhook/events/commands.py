@@ -1,6 +1,6 @@
 """The vocabulary of `telephony.call-commands.v1`: what number-sync shall do to a call at its provider."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from offhook.events.calls import CallEventData, Party
 
 
 class Originate(CallEventData):
-    """Dial. At most once: the run id is the claim."""
+    """Dial. At most once: the run id is the claim. `metadata` is for the agent."""
 
     TYPE: ClassVar[str] = "command.originate.v1"
     workflow_id: str
@@ -18,6 +18,7 @@ class Originate(CallEventData):
     from_number: str
     to_number: str
     ring_timeout_s: int = Field(default=60, ge=5, le=600)
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class HangUp(CallEventData):

@@ -135,7 +135,14 @@ def decode(value: bytes | None, headers: Mapping[str, str] | Iterable[tuple[str,
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise EventDecodeError(f"{fields['ce_type']}: {problems}") from error
-    return Event(fields["ce_id"], fields["ce_source"], time, fields.get("ce_subject", ""), data, fields.get("traceparent"))
+    return Event(
+        fields["ce_id"],
+        fields["ce_source"],
+        time,
+        fields.get("ce_subject", ""),
+        data,
+        fields.get("traceparent"),
+    )
 
 
 def registered_types() -> Mapping[str, type[EventData]]:
