@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,20 @@ from typing import Any, Final, Self
 
 import httpx
 import websockets
+from aiohttp import web
 from websockets.asyncio.server import ServerConnection
 
-from carrier_sim import Callee, Caller, CallReport, CarrierSim, Faults, SimConfig, StayUntilHungUp
+from carrier_sim import (
+    Callee,
+    Caller,
+    CallReport,
+    CarrierSim,
+    Faults,
+    Say,
+    SimConfig,
+    StayUntilHungUp,
+    WaitForAgent,
+)
 from carrier_sim.caller import Step
 from carrier_sim.twilio.call import TwilioCall
 from carrier_sim.vonage.call import VonageCall
@@ -97,6 +109,60 @@ class Api:
         return made
 
 
+class RestRoad:
+    """The way from number-sync to the carriers' REST APIs, on which answers can be held up."""
+
+    def __init__(self, sim: CarrierSim) -> None:
+        self._sim = sim
+        self._free = asyncio.Event()
+        self._free.set()
+        self._closing = contextlib.AsyncExitStack()
+        self.base_url = ""
+
+    def hold(self) -> None:
+        """From now on the carriers do what they are asked, and nobody hears of it."""
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    async def __aenter__(self) -> Self:
+        chain, key = self._sim.certificate_files()
+        own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        own.load_cert_chain(chain, key)
+        trust = ssl.create_default_context(cafile=str(self._sim.ca_pem))
+        self._client = httpx.AsyncClient(verify=trust, timeout=20, trust_env=False)
+        self._closing.push_async_callback(self._client.aclose)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._forward)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._closing.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=own).start()
+        self.base_url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+        await self._closing.aclose()
+
+    async def _forward(self, request: web.Request) -> web.Response:
+        headers = {
+            name: request.headers[name]
+            for name in ("Authorization", "Content-Type")
+            if name in request.headers
+        }
+        answer = await self._client.request(
+            request.method,
+            self._sim.base_url + request.path_qs,
+            headers=headers,
+            content=await request.read(),
+        )
+        await self._free.wait()
+        kind = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
+        return web.Response(status=answer.status_code, body=answer.content, headers=kind)
+
+
 class Installation:
     """Start with `async with`; `demo` and `stranger` are the APIs of two users, the first has an account at each provider."""
 
@@ -108,6 +174,7 @@ class Installation:
         self.sim = CarrierSim(SimConfig(home=home / "sim", trust=certificate.authority))
         self._port, self._certificate = port, certificate
         self.stack: Stack
+        self.rest_road: RestRoad
         self.demo: Api
         self.stranger: Api
         self.configurations: dict[str, str] = {}
@@ -122,7 +189,8 @@ class Installation:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(self.sim)
-            self.stack = await opening.enter_async_context(self._stack(await self._rest_road(opening)))
+            self.rest_road = await opening.enter_async_context(RestRoad(self.sim))
+            self.stack = await opening.enter_async_context(self._stack())
             for user, name in ((DEMO_USER, "demo"), ("stranger", "stranger")):
                 api = Api(f"{self.stack.address.http_url}/api/v1", API_KEYS[user])
                 setattr(self, name, api)
@@ -137,11 +205,7 @@ class Installation:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._open.aclose()
 
-    async def _rest_road(self, opening: contextlib.AsyncExitStack) -> str:
-        """The base URL under which number-sync reaches the carriers."""
-        return self.sim.base_url
-
-    def _stack(self, carrier_url: str) -> Stack:
+    def _stack(self) -> Stack:
         secrets_of = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
         (self.home / "stack").mkdir(parents=True, exist_ok=True)
         (self.home / "stack" / "secrets.json").write_text(json.dumps(secrets_of))
@@ -152,7 +216,7 @@ class Installation:
             self.home / "stack",
             port=self._port,
             certificate=self._certificate,
-            carriers=dict.fromkeys(PROVIDERS, carrier_url),
+            carriers=dict.fromkeys(PROVIDERS, self.rest_road.base_url),
             carrier_ca=self.sim.ca_pem,
             service_env={
                 "call-tracker": {"OFFHOOK_API_KEYS": keys},
@@ -263,6 +327,29 @@ class Installation:
         """The call, when it is over and its record is complete."""
         report = await ringing.task
         return Finished(ringing.run, report, await self.record(ringing.run))
+
+    def endless(self, provider: str, number: str, faults: Faults | None = None) -> Ringing:
+        """A person calls a number and talks with the agent until `hang_up`."""
+        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=15))
+        return self.ring(provider, number, WaitForAgent(timeout_s=15), *(words * 100), faults=faults)
+
+    async def hang_up(self, ringing: Ringing) -> Finished:
+        """The person of an inbound call puts the phone down."""
+        ringing.call.end("caller", "hung-up")
+        return await self.over(ringing)
+
+    async def answers(self, ringing: Ringing, more: int) -> None:
+        """Returns when the agent has answered the caller's words so many times more."""
+        wanted = len(ringing.call.report.response_ms) + more
+        async with asyncio.timeout(30):
+            while len(ringing.call.report.response_ms) < wanted:
+                assert not ringing.task.done(), ringing.call.report
+                await asyncio.sleep(0.05)
+
+    def dials(self, number: str) -> list[TwilioCall | VonageCall]:
+        """The calls the carriers were asked to place to a number."""
+        placed = (*self.sim.twilio.calls.values(), *self.sim.vonage.calls.values())
+        return [call for call in placed if call.to_number.lstrip("+") == number.lstrip("+")]
 
     async def call(self, provider: str, number: str, *steps: Step, faults: Faults | None = None) -> Finished:
         """A person calls a number; returns when the call is over. A limited number of calls run at once."""

@@ -366,7 +366,7 @@ async def test_a_repeated_request_for_a_call_dials_once(installation: Installati
     assert again.headers["Idempotency-Replayed"] == "true"
     other = await installation.demo.client.post("/calls", json=body | {"metadata": {"other": 1}}, headers=key)
     assert other.status_code == 422
-    assert len(dials(installation, to)) == 1
+    assert len(installation.dials(to)) == 1
 
 
 @each_provider
@@ -392,9 +392,3 @@ async def test_what_belongs_to_one_user_does_not_exist_for_another(
     wish = {"workflow_id": call.record["workflow_id"], "to": "+12125550100"}
     refused = await stranger.post("/calls", json=wish)
     assert (refused.status_code, refused.json()["reason"]) == (422, "unknown-workflow")
-
-
-def dials(installation: Installation, number: str) -> list[Any]:
-    """The calls the carriers were asked to place to a number."""
-    placed = (*installation.sim.twilio.calls.values(), *installation.sim.vonage.calls.values())
-    return [call for call in placed if call.to_number.lstrip("+") == number.lstrip("+")]

@@ -18,7 +18,6 @@ import websockets
 from installation import PAUSED, PROVIDERS, STATUSES, Installation, Ringing, agent_that
 from rogue_carrier import FORM, Order, RogueCarrier, Stream, Witness, twilio_signature, vonage_token
 
-from carrier_sim import HangUp, Say, WaitForAgent
 from offhook.identities import INBOUND_PATH, media_path, status_path, webhook_path
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
@@ -81,12 +80,8 @@ async def attack(installation: Installation) -> AsyncIterator[Attack]:
         numbers = {provider: await installation.number(provider, workflow) for provider in PROVIDERS}
         bystanding = {provider: await installation.number(provider, example) for provider in PROVIDERS}
         await installation.known()
-        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=10))
         bystanders = {
-            provider: installation.ring(
-                provider, number, WaitForAgent(timeout_s=10), *(words * 100), HangUp()
-            )
-            for provider, number in bystanding.items()
+            provider: installation.endless(provider, number) for provider, number in bystanding.items()
         }
         carrier = RogueCarrier(installation)
         opened.push_async_callback(carrier.http.aclose)
