@@ -168,6 +168,8 @@ def test_properties_nobody_knows_yet_are_ignored(bridge: pcm.PcmBridgeSide) -> N
         ('{"event":"transfer","to":"call me"}', "bad-message"),
         ('{"event":"mark","name":"' + "a" * pcm.MAX_TEXT + '"}', "bad-message"),
         ("\ud800", "bad-message"),
+        ('{"event":"mark","name":' + "[" * 20_000, "bad-message"),
+        ("[" * 20_000, "bad-message"),
     ],
 )
 def test_what_an_agent_gets_wrong_is_answered_and_the_call_goes_on(
@@ -222,6 +224,7 @@ def test_the_announced_rate_is_the_rate_of_the_link() -> None:
         '{"event":"mark","name":"a","heard":true}',
         '{"event":"hello"}',
         "no json",
+        '{"event":"start","metadata":' + "[" * 20_000,
         pcm.PcmBridgeSide(8000).start(start(8000)).replace('"version":1', '"version":2'),
         pcm.PcmBridgeSide(8000).start(start(8000)).replace("pcm_s16le", "opus"),
     ],

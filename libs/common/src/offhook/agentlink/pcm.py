@@ -221,6 +221,9 @@ class _Envelope(msgspec.Struct):
     event: str
 
 
+# What decoding raises for what came: nothing else must escape it.
+_DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
+
 _ENCODER: Final = msgspec.json.Encoder()
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 
@@ -318,14 +321,14 @@ class PcmBridgeSide:
             )
         try:
             event = _ENVELOPE.decode(message).event
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except _DECODE_ERRORS as error:
             return Rejected("bad-message", f"expected a JSON object with an `event`: {error}")
         decoder = _FROM_AGENT.get(event)
         if decoder is None:
             return Ignored(event[:MAX_NAME])
         try:
             request: AgentMessage = decoder.decode(message)
-        except msgspec.DecodeError as error:
+        except _DECODE_ERRORS as error:
             return Rejected("bad-message", f"{event}: {error}")
         return request
 
@@ -363,7 +366,7 @@ class PcmAgentSide:
             event = _ENVELOPE.decode(message).event
             decoder = _FROM_BRIDGE.get(event)
             said: BridgeMessage | None = decoder.decode(message) if decoder else None
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except _DECODE_ERRORS as error:
             raise RemoteProtocolError(f"expected an event of {SUBPROTOCOL}: {error}") from error
         if self.started is None:
             self.started = _checked_start(said, event)
