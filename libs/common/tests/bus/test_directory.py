@@ -1,5 +1,6 @@
 """Directories of compacted topics, on both backends. See `conftest`."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,6 +126,20 @@ async def test_what_cannot_be_read_leaves_the_record_before_it_and_is_a_problem(
         assert bus.health().ready
         await put(bus, topic, "n1", number("n1", "+14155550002"))
         await eventually(lambda: not bus.health().problems)
+
+
+async def test_a_record_whose_header_has_no_value_does_not_keep_a_service_from_starting(
+    backend: Backend,
+) -> None:
+    topic = await backend.topic("compact")
+    nothing: Any = None
+    await backend.append(topic, b"n1", b"{}", [("ce_id", nothing)])
+    async with backend.bus() as bus:
+        directory = bus.directory(topic, NumberRecord)
+        async with asyncio.timeout(20):
+            await bus.start()
+        assert directory.ready
+        assert "newest record of n1 cannot be read: headers missing" in bus.health().problems[0]
 
 
 async def test_a_topic_that_was_made_anew_is_read_anew() -> None:

@@ -105,7 +105,8 @@ def decode(value: bytes | None, headers: Mapping[str, str] | Iterable[tuple[str,
         fields = (
             dict(headers)
             if isinstance(headers, Mapping)
-            else {name: raw.decode("utf-8") for name, raw in headers}
+            # To Kafka a header's value may be null.
+            else {name: (raw or b"").decode("utf-8") for name, raw in headers}
         )
     except UnicodeDecodeError as error:
         raise EventDecodeError("a header is not UTF-8") from error
