@@ -110,7 +110,7 @@ class Scenario:
 
     async def set_up(self, credentials: dict[str, dict[str, str]]) -> None:
         """Workflow, configurations and numbers over the API, as an operator would, unless they are there already."""
-        if known := (await self.api.get("/workflows"))["items"]:
+        if known := (await self.api.get("/workflows"))["workflows"]:
             self.workflow_id = known[0]["workflow_id"]
             return
         workflow = await self.api.post(

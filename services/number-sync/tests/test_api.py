@@ -83,10 +83,10 @@ async def test_what_belongs_to_somebody_else_does_not_exist(service: Service) ->
     problem(await bob.post(f"{C}/{own['configuration_id']}/phone-numbers", json=foreign), 404)
     # His own configuration does not make somebody else's number his.
     problem(await bob.get(f"{C}/{own['configuration_id']}/phone-numbers/{number['number_id']}"), 404)
-    assert [item["configuration_id"] for item in (await bob.get(C)).json()["items"]] == [
+    assert [item["configuration_id"] for item in (await bob.get(C)).json()["configurations"]] == [
         own["configuration_id"]
     ]
-    assert (await bob.get("/workflows")).json()["items"] == []
+    assert (await bob.get("/workflows")).json()["workflows"] == []
     assert (await ada.get(one_number)).json()["number"] == "+14155551234"
 
 
@@ -101,7 +101,7 @@ async def test_an_id_that_cannot_be_one_is_not_found(api: httpx.AsyncClient, non
 
 @on_sqlite
 async def test_the_providers_and_their_fields_come_from_the_adapters(api: httpx.AsyncClient) -> None:
-    providers = {one["name"]: one for one in (await api.get(f"{C}/providers")).json()["items"]}
+    providers = {one["name"]: one for one in (await api.get(f"{C}/providers")).json()["providers"]}
     assert set(providers) >= {"twilio", "vonage"}
     fields = {field["name"]: field for field in providers["twilio"]["credentials"]}
     assert fields["account_sid"]["required"]
@@ -177,7 +177,7 @@ async def test_what_cannot_be_accepted_is_named(
     problem(answer, 422)
     assert any(field in str(error["location"]) for error in answer.json()["errors"])
     assert TWILIO["auth_token"] not in answer.text
-    assert (await api.get(C)).json()["items"] == []
+    assert (await api.get(C)).json()["configurations"] == []
 
 
 @on_sqlite
@@ -268,7 +268,7 @@ async def test_those_who_change_the_default_at_once_do_not_fail_each_other(servi
         *(service.api.patch(path, json={"default_for_outbound": True}) for path in paths)
     )
     assert [answer.status_code for answer in answers] == [200] * 4
-    defaults = [item["default_for_outbound"] for item in (await service.api.get(C)).json()["items"]]
+    defaults = [item["default_for_outbound"] for item in (await service.api.get(C)).json()["configurations"]]
     assert defaults.count(True) == 1
 
 
@@ -296,7 +296,7 @@ async def test_while_the_store_is_away_the_answer_says_so_and_it_goes_on_when_it
             await server.stop()
             assert "store" in problem(await service.api.get("/workflows"), 503)
             await server.start()
-            assert len((await service.api.get("/workflows")).json()["items"]) == 1
+            assert len((await service.api.get("/workflows")).json()["workflows"]) == 1
     finally:
         await server.stop()
 
@@ -317,19 +317,19 @@ async def test_a_configuration_with_numbers_is_deleted_only_with_them(service: S
 async def test_lists_come_in_pages(service: Service) -> None:
     made = [(await make_workflow(service.api, f"W{index}"))["workflow_id"] for index in range(5)]
     seen: list[str] = []
-    after: str | None = None
+    cursor: str | None = None
     while True:
-        params: dict[str, str | int] = {"limit": 2} | ({"after": after} if after else {})
+        params: dict[str, str | int] = {"limit": 2} | ({"cursor": cursor} if cursor else {})
         page = (await service.api.get("/workflows", params=params)).json()
-        assert len(page["items"]) <= 2
-        seen += [item["workflow_id"] for item in page["items"]]
-        after = page["next"]
-        if after is None:
+        assert len(page["workflows"]) <= 2
+        seen += [item["workflow_id"] for item in page["workflows"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
             break
     assert sorted(seen) == sorted(made)
     assert len(seen) == 5
     problem(await service.api.get("/workflows", params={"limit": 100000}), 422)
-    problem(await service.api.get("/workflows", params={"after": "nothing"}), 422)
+    problem(await service.api.get("/workflows", params={"cursor": "nothing"}), 422)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ async def test_a_number_is_completed_stored_and_published(service: Service) -> N
     assert made["number"] == "+442079460000"
     path = f"{C}/{configuration['configuration_id']}/phone-numbers"
     assert (await service.api.get(f"{path}/{made['number_id']}")).json() == made
-    assert (await service.api.get(path)).json() == {"items": [made], "next": None}
+    assert (await service.api.get(path)).json() == {"phone_numbers": [made], "next_cursor": None}
     record = (await service.newest(NUMBERS))[made["number_id"]]
     assert record == NumberRecord(
         number_id=made["number_id"],

@@ -77,7 +77,7 @@ Credentials = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Text | None], Field(max_length=50)
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-After = Annotated[str | None, Query(pattern=ID_PATTERN)]
+Cursor = Annotated[str | None, Query(pattern=ID_PATTERN)]
 
 
 class _Strict(BaseModel):
@@ -178,7 +178,7 @@ class ProviderOut(BaseModel):
 
 
 class ProvidersOut(BaseModel):
-    items: list[ProviderOut]
+    providers: list[ProviderOut]
 
 
 class WebhooksOut(BaseModel):
@@ -208,8 +208,8 @@ class ConfigurationOut(BaseModel):
 
 
 class ConfigurationsOut(BaseModel):
-    items: list[ConfigurationOut]
-    next: str | None
+    configurations: list[ConfigurationOut]
+    next_cursor: str | None
 
 
 class NumberOut(BaseModel):
@@ -227,8 +227,8 @@ class NumberOut(BaseModel):
 
 
 class NumbersOut(BaseModel):
-    items: list[NumberOut]
-    next: str | None
+    phone_numbers: list[NumberOut]
+    next_cursor: str | None
 
 
 class WorkflowOut(BaseModel):
@@ -248,8 +248,8 @@ class WorkflowOut(BaseModel):
 
 
 class WorkflowsOut(BaseModel):
-    items: list[WorkflowOut]
-    next: str | None
+    workflows: list[WorkflowOut]
+    next_cursor: str | None
 
 
 def create_router(
@@ -313,7 +313,7 @@ def create_router(
     async def list_providers(user: User) -> ProvidersOut:
         """The providers there are, and what each needs to know."""
         return ProvidersOut(
-            items=[
+            providers=[
                 ProviderOut(
                     name=adapter.name,
                     label=adapter.label,
@@ -340,11 +340,13 @@ def create_router(
 
     @router.get(base)
     async def list_configurations(
-        user: User, limit: Limit = DEFAULT_LIMIT, after: After = None
+        user: User, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> ConfigurationsOut:
-        page = await configurations.list(user, limit=limit, after=after)
+        page = await configurations.list(user, limit=limit, after=cursor)
         urls = await webhooks()
-        return ConfigurationsOut(items=[configuration_out(row, urls) for row in page.rows], next=page.next)
+        return ConfigurationsOut(
+            configurations=[configuration_out(row, urls) for row in page.rows], next_cursor=page.next
+        )
 
     @router.get(one)
     async def read_configuration(user: User, configuration_id: str) -> ConfigurationOut:
@@ -376,10 +378,10 @@ def create_router(
 
     @router.get(one + "/phone-numbers")
     async def list_numbers(
-        user: User, configuration_id: str, limit: Limit = DEFAULT_LIMIT, after: After = None
+        user: User, configuration_id: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> NumbersOut:
-        page = await numbers.list(user, configuration_id, limit=limit, after=after)
-        return NumbersOut(items=[_number_out(row) for row in page.rows], next=page.next)
+        page = await numbers.list(user, configuration_id, limit=limit, after=cursor)
+        return NumbersOut(phone_numbers=[_number_out(row) for row in page.rows], next_cursor=page.next)
 
     @router.get(one_number)
     async def read_number(user: User, configuration_id: str, number_id: str) -> NumberOut:
@@ -402,9 +404,9 @@ def create_router(
         return workflow_out(row)
 
     @router.get("/workflows")
-    async def list_workflows(user: User, limit: Limit = DEFAULT_LIMIT, after: After = None) -> WorkflowsOut:
-        page = await workflows.list(user, limit=limit, after=after)
-        return WorkflowsOut(items=[workflow_out(row) for row in page.rows], next=page.next)
+    async def list_workflows(user: User, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> WorkflowsOut:
+        page = await workflows.list(user, limit=limit, after=cursor)
+        return WorkflowsOut(workflows=[workflow_out(row) for row in page.rows], next_cursor=page.next)
 
     @router.get("/workflows/{workflow_id}")
     async def read_workflow(user: User, workflow_id: str) -> WorkflowOut:
