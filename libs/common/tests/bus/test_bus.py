@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from offhook.bus import Bus, BusError, DeadLetter, EventTooLarge, PoisonError
+from offhook.bus import Bus, BusError, DeadLetter, EventTooLarge, PoisonError, consumption
 from offhook.events import DtmfReceived, Event, HangUp, encode, new_event
+from offhook.telemetry import metrics
 from offhook.telemetry.tracing import call_traceparent
 from offhook.topics import DEAD_LETTERS, Topic
 
@@ -99,6 +100,28 @@ async def test_nothing_is_committed_before_the_handler_has_returned(backend: Bac
             return await backend.committed("g", topic) == 5
 
         await eventually(all_committed)
+
+
+async def test_a_handler_that_never_comes_back_is_lag_and_a_problem(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumption, "_SLOW_S", 0.2)
+    topic, entered = await backend.topic(), asyncio.Event()
+
+    async def hangs(events: Sequence[Event[Any]]) -> None:
+        entered.set()
+        await asyncio.sleep(3600)
+
+    async with backend.bus() as bus:
+        bus.consume(topic, group="g", handler=hangs)
+        await bus.start()
+        await bus.publish_many(topic, [key_pressed("run", number) for number in range(5)])
+        await entered.wait()
+        await eventually(lambda: bus.health().problems)
+        assert f"consumer g of {topic.name}: the handler has not come back" in bus.health().problems[0]
+        lag = f'offhook_bus_lag{{group="g",topic="{topic.name}"}}'
+        await eventually(lambda: f"{lag} 5.0" in metrics.exposition("call-tracker").decode())
+        await bus.stop(grace_s=0)
 
 
 async def test_a_batch_whose_consumer_dies_in_the_middle_is_delivered_again(backend: Backend) -> None:

@@ -23,6 +23,7 @@ A batch ends in one of four ways:
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -44,6 +45,8 @@ BatchHandler = Callable[[Sequence[Event[EventData]]], Awaitable[None]]
 Bury = Callable[[Sequence[tuple[Record, DeadLetter]]], Awaitable[None]]
 
 _CANCEL_TIMEOUT_S: Final = 5.0
+# A batch takes milliseconds. One that takes this long hangs, and nothing else would tell of it.
+_SLOW_S: Final = 60.0
 
 
 class _NoConsumer:
@@ -81,7 +84,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     ) -> None:
         self.topic = topic
         self.group = group
-        self.problem: str | None = None
+        self._problem: str | None = None
         self.blown = False
         self._handler = handler
         self._service = service
@@ -93,6 +96,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._consumer: Callable[[], Any] = lambda: None
         self._leave: Callable[[], None] = lambda: None
         self._work: asyncio.Task[None] | None = None
+        self._began = 0.0
         self._waiting = False
         self._releasing = False
         self._cancelling = False
@@ -117,10 +121,23 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         """Whether a batch is in hand."""
         return self._work is not None
 
+    @property
+    def problem(self) -> str | None:
+        """Why this consumer does not get on, as a sentence for the operator; None when it does."""
+        if self._problem is None and self._work is not None:
+            away_s = time.monotonic() - self._began
+            if away_s > _SLOW_S:
+                return f"{self.name}: the handler has not come back from one batch for {away_s:.0f} s"
+        return self._problem
+
     async def take(self, records: Sequence[Record]) -> None:
         """Handle one batch. FastStream's handler; never raises but when cancelled."""
         if self._closed or self.blown:
             return
+        for record in records:
+            # What is not committed is lag from the first record on, also of a batch that never succeeds.
+            self._committed.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+        self._began = time.monotonic()
         work = self._work = asyncio.create_task(self._handle(records))
         try:
             await asyncio.wait({work})
@@ -141,6 +158,8 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Called by aiokafka while the group still counts this member in, so that its commit is accepted."""
         await self._release(self._revoke_grace_s)
+        # Others go on from here: what was known of these partitions is soon not true any more.
+        self._committed.clear()
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         log.debug("%s of %s reads %s partitions", self.group, self.topic.name, len(assigned))
@@ -249,7 +268,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             self._committed.update(offsets)
             self._consumed.inc(len(records))
         self._failures = 0
-        self.problem = None
+        self._problem = None
 
     async def _fail(self, records: Sequence[Record], error: BaseException) -> None:
         starts: dict[TopicPartition, int] = {}
@@ -264,11 +283,11 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._failures += 1
         self._retries.inc()
         wait_s = min(self._first_retry_s * 2 ** min(self._failures - 1, 30), self._longest_retry_s)
-        self.problem = (
+        self._problem = (
             f"{self.name}: the handler failed {self._failures} times in a row, "
             f"last with {type(error).__name__}: {error}"
         )
-        log.error("%s; again in %.1f s", self.problem, wait_s, exc_info=error)
+        log.error("%s; again in %.1f s", self._problem, wait_s, exc_info=error)
         if not self._releasing:
             self._waiting = True
             try:
@@ -279,11 +298,11 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     def _blow(self, reasons: dict[int, str]) -> None:
         self.blown = True
         last = reasons[max(reasons)]
-        self.problem = (
+        self._problem = (
             f"{self.name} has stopped: {self._fuse.limit} records in a row were poison, the last one because: {last}. "
             "Nothing of this batch was committed; repair the cause and restart"
         )
-        log.error("%s", self.problem)
+        log.error("%s", self._problem)
         self._fuse_blown.set(1)
         self._leave()
 
