@@ -60,6 +60,12 @@ _AT_ONCE: Final = 8
 _RECORD_WITHIN_S: Final = 20.0
 
 Json = dict[str, Any]
+Outcome = tuple[list[str], str | None, str | None]
+
+
+def outcome_of(record: Json) -> Outcome:
+    """Statuses, end reason, who ended it."""
+    return record["statuses"], record["end_reason"], record["ended_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,8 @@ class Finished:
     record: Json
 
     @property
-    def outcome(self) -> tuple[list[str], str | None, str | None]:
-        """Statuses, end reason, who ended it."""
-        return self.record["statuses"], self.record["end_reason"], self.record["ended_by"]
+    def outcome(self) -> "Outcome":
+        return outcome_of(self.record)
 
     @property
     def objections(self) -> list[str]:
@@ -330,7 +335,7 @@ class Installation:
 
     def endless(self, provider: str, number: str, faults: Faults | None = None) -> Ringing:
         """A person calls a number and talks with the agent until `hang_up`."""
-        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=15))
+        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=6))
         return self.ring(provider, number, WaitForAgent(timeout_s=15), *(words * 100), faults=faults)
 
     async def hang_up(self, ringing: Ringing) -> Finished:
