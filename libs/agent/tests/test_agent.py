@@ -226,6 +226,46 @@ async def test_play_waits_before_the_bridge_holds_too_much() -> None:
     assert 20_000 < most_ms < 60_000
 
 
+async def test_a_play_that_is_cancelled_while_it_waits_makes_no_room_for_the_next_one() -> None:
+    agent, cancelled, go_on = Agent(), asyncio.Event(), asyncio.Event()
+
+    @agent.on_call
+    async def answer(call: Call) -> None:
+        for _ in range(10):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(call.play(bytes(320 * 50 * 100)), 0.3)
+        cancelled.set()
+        await go_on.wait()
+
+    audio = 0
+    async with calling(agent) as bridge:
+        while not cancelled.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    message = await bridge.socket.recv()
+                    audio += len(message) if isinstance(message, bytes) else 0
+        go_on.set()
+    assert audio <= 45 * 32000  # bytes of 45 s: the bridge holds 60
+
+
+async def test_every_transfer_gets_its_own_answer() -> None:
+    agent, results = Agent(), asyncio.Queue[list[str]]()
+
+    @agent.on_call
+    async def answer(call: Call) -> None:
+        with pytest.raises(protocol.LocalProtocolError):
+            await call.transfer("home")
+        asked = [call.transfer("+14155550001"), call.transfer("+14155550002")]
+        results.put_nowait(list(await asyncio.gather(*asked)))
+
+    async with calling(agent) as bridge:
+        for _ in range(2):
+            assert isinstance(await bridge.heard(), protocol.TransferRequest)
+        await bridge.socket.send(bridge.side.transfer("busy"))
+        await bridge.socket.send(bridge.side.transfer("completed"))
+        assert await asyncio.wait_for(results.get(), 5) == ["busy", "completed"]
+
+
 async def test_an_agent_that_does_not_listen_keeps_the_newest_audio_only() -> None:
     agent, kept = Agent(), asyncio.Queue[tuple[int, float]]()
     go = asyncio.Event()

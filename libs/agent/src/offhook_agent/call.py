@@ -15,6 +15,8 @@ _FLOW_MARK_EVERY_MS: Final = 5_000
 _MAX_AHEAD_MS: Final = 30_000
 """The bridge holds 60 s of agent audio: `play` waits before it comes near."""
 
+_MAX_DIGITS: Final = 1_000  # for an agent that does not ask for them
+
 _INTERNAL: Final = "offhook:"
 
 _T = TypeVar("_T")
@@ -46,11 +48,11 @@ class Call:
         self._send = send
         self._frames: deque[bytes] = deque()
         self._buffered_ms = 0.0
-        self._digits: deque[str] = deque()
+        self._digits: deque[str] = deque(maxlen=_MAX_DIGITS)
         self._news = asyncio.Event()
         self._marks: dict[str, asyncio.Future[bool]] = {}
         self._clears: deque[asyncio.Future[protocol.Cleared]] = deque()
-        self._transfer: asyncio.Future[protocol.TransferOutcome] | None = None
+        self._transfers: deque[asyncio.Future[protocol.TransferOutcome]] = deque()
         self._counter = 0
         self._since_mark_ms = 0.0
         self._ahead: deque[tuple[asyncio.Future[bool], float]] = deque()
@@ -165,9 +167,14 @@ class Call:
 
     async def transfer(self, to: str, mode: Literal["cold", "warm"] = "cold") -> protocol.TransferOutcome:
         """Connect the caller to `to` (E.164). Returns how that ended."""
-        self._transfer = asyncio.get_running_loop().create_future()
-        await self._say(lambda: self._link.transfer(to, mode))
-        return await self._until_ended(self._transfer)
+        waiting: asyncio.Future[protocol.TransferOutcome] = asyncio.get_running_loop().create_future()
+        self._transfers.append(waiting)
+        try:
+            await self._say(lambda: self._link.transfer(to, mode))
+        except protocol.LocalProtocolError:
+            self._transfers.remove(waiting)  # not asked, so nobody answers
+            raise
+        return await self._until_ended(waiting)
 
     async def press(self, digits: str) -> None:
         """Press keys towards the caller's side: `0`-`9`, `*`, `#`, `w` for a pause."""
@@ -189,7 +196,7 @@ class Call:
             case protocol.AnsweredBy(result):
                 self.answered_by = result
             case protocol.TransferResult(outcome):
-                self._settle(self._transfer, outcome)
+                self._settle(self._transfers.popleft() if self._transfers else None, outcome)
             case protocol.ErrorReport() as report:
                 self.errors = [*self.errors[-99:], report]
             case protocol.Stop(reason):
@@ -200,9 +207,7 @@ class Call:
         """Nothing more will come: whoever waits is told."""
         if self._ended is None:
             self._ended = reason
-        waiters: list[asyncio.Future[Any]] = [*self._marks.values(), *self._clears]
-        if self._transfer is not None:
-            waiters.append(self._transfer)
+        waiters: list[asyncio.Future[Any]] = [*self._marks.values(), *self._clears, *self._transfers]
         for waiting in waiters:
             if not waiting.done():
                 waiting.cancel()
@@ -226,10 +231,13 @@ class Call:
         await self._news.wait()
 
     async def _play_chunk(self, pcm: bytes) -> None:
-        while self._ahead and self._ahead[0][0].done():
-            self._ahead.popleft()
-        while sum(length for _, length in self._ahead) > _MAX_AHEAD_MS:
-            await self._until_ended(self._ahead.popleft()[0])
+        while True:
+            while self._ahead and self._ahead[0][0].done():
+                self._ahead.popleft()
+            if sum(length for _, length in self._ahead) <= _MAX_AHEAD_MS:
+                break
+            # It stays in the account while we wait: we may be cancelled, and it would still not be played.
+            await self._until_ended(self._ahead[0][0])
         await self._say(lambda: self._link.audio(pcm))
         self._since_mark_ms += self._length_ms(pcm)
         if self._since_mark_ms >= _FLOW_MARK_EVERY_MS:
