@@ -634,6 +634,20 @@ async def test_a_session_that_was_taken_over_cannot_send_the_call_to_the_fallbac
         assert not await marked(redis_url, f"offhook:fallback:{rig.twilio_run()}")
 
 
+async def test_a_stream_that_stops_before_it_was_served_leaves_no_socket_behind(rig: Any) -> None:
+    caller = await rig.twilio()
+    await caller.start(rig.mint(rig.twilio_run()))
+    await caller.stop()
+    assert await caller.ends() == 1000
+
+
+async def test_a_session_that_fails_leaves_no_socket_behind(rig: Any, redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset(f"offhook:session:{rig.twilio_run()}", mapping={"heard_ms": "not a number"})
+    caller = await rig.call()
+    assert await caller.ends() == 1011
+
+
 # --- events
 # -------------------------------------------------------------------------------------------------------
 

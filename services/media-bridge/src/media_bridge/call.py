@@ -40,6 +40,7 @@ MAX_CARRIER_MESSAGE: Final = 256 * 1024
 _NORMAL: Final = 1000
 _GOING_AWAY: Final = 1001
 _POLICY: Final = 1008
+_INTERNAL: Final = 1011
 _MAX_LOGGED_FAULTS: Final = 20
 # How long the command to hang up has to end the call at the provider, before the closed socket ends it.
 _COMMAND_S: Final = 1.5
@@ -243,6 +244,11 @@ class Call(MessageSocket):
                     self._refuse("run-ended")
                 elif not self._ending.done():
                     await self._serve(granted, started, prior)
+                # What was said goodbye to is not said it again; without, nobody would look after the socket.
+                self.close(_NORMAL)
+            except BaseException:
+                self.close(_INTERNAL)
+                raise
             finally:
                 self._bridge.closed(self)
 
