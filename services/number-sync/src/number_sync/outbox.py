@@ -28,9 +28,10 @@ from offhook.topics import ALL_TOPICS, Topic
 _TOPICS: Final = {topic.name: topic for topic in ALL_TOPICS}
 _BATCH: Final = 500
 _POLL_S: Final = 1.0
-_LEASE_MS: Final = 30_000
+# How long after a process has died nothing is published: a number just entered would not be answered for so long.
+_LEASE_MS: Final = 10_000
 # Shorter than the lease, so that a relay never publishes after another one may have taken over.
-_PUBLISH_TIMEOUT_S: Final = 20.0
+_PUBLISH_TIMEOUT_S: Final = 6.0
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = structlog.get_logger(__name__)
