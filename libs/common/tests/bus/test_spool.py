@@ -143,6 +143,26 @@ def test_damage_in_an_older_segment_is_kept_aside_and_the_newer_ones_are_read(tm
     assert oldest.with_suffix(".damaged").read_bytes() == content
 
 
+def test_damage_while_it_is_read_is_kept_aside_and_what_follows_is_read(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    for number in range(3):
+        spool.append([b"record %d" % number])
+    damaged = newest_segment(tmp_path)
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert drain(spool) == [b"record 0", b"record 1"]
+    assert spool.count == 0
+    assert damaged.with_suffix(".damaged").read_bytes() == content
+    assert spool.size == 0
+    spool.close()
+    spool = opened(tmp_path)
+    later = [b"again  0", b"again  1", b"again  2"]
+    spool.append(later)
+    spool.close()
+    assert drain(opened(tmp_path)) == later
+
+
 def test_a_full_spool_takes_nothing_until_it_is_drained(tmp_path: Path) -> None:
     spool = opened(tmp_path, max_bytes=4000)
     taken = 35

@@ -111,14 +111,17 @@ class Spool:
         self.count += len(payloads)
 
     def peek(self, limit: int) -> list[bytes]:
-        """Up to `limit` of the oldest records, of one segment; they stay until `advance`."""
-        if not self._segments:
-            return []
+        """Up to `limit` of the oldest records, of one segment; they stay until `advance`. A segment whose next
+        record is damaged is set aside, as `open` does."""
         found: list[bytes] = []
-        for payload, _ in _scan(self._segments[0].path, self._read_at, self._segments[0].size):
-            found.append(payload)
-            if len(found) == limit:
-                break
+        while self._segments and not found:
+            segment = self._segments[0]
+            for payload, _ in _scan(segment.path, self._read_at, segment.size):
+                found.append(payload)
+                if len(found) == limit:
+                    break
+            if not found:
+                self._set_aside(segment)
         return found
 
     def advance(self, records: int) -> None:
@@ -142,6 +145,20 @@ class Spool:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _set_aside(self, segment: _Segment) -> None:
+        unread = segment.records - self._read_records
+        log.error(
+            "%s is damaged behind byte %s: %s records cannot be read", segment.path, self._read_at, unread
+        )
+        if len(self._segments) == 1 and self._writer is not None:
+            self._close_writer()
+        self._segments.popleft()
+        segment.path.rename(segment.path.with_suffix(".damaged"))
+        self.count -= unread
+        self.size -= segment.size
+        self._read_at, self._read_records = len(_MAGIC), 0
+        self._save_cursor()
 
     def _recover(self, path: Path, *, newest: bool) -> _Segment:
         size = path.stat().st_size
