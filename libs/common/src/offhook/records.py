@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from offhook.events.calls import CallDirection, CallStatus, Party
 from offhook.events.envelope import EventData
-from offhook.events.calls import CallStatus, Party, CallDirection
 
 
 class ConfigurationRecord(EventData):

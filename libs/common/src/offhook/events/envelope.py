@@ -47,6 +47,7 @@ class EventData(BaseModel):
 
 
 DataT = TypeVar("DataT", bound=EventData, covariant=True)
+_Given = TypeVar("_Given", bound=EventData)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,14 @@ class Event(Generic[DataT]):
 
 
 def new_event(
-    data: DataT,
+    data: _Given,
     *,
     source: str,
     time: datetime,
     subject: str,
     event_id: str | None = None,
     traceparent: str | None = None,
-) -> Event[DataT]:
+) -> Event[_Given]:
     """Wrap `data`. Give `event_id` (see `identities.derived_id`) whenever the same fact may be told twice."""
     if time.tzinfo is None:
         raise ValueError("an event's time must be aware")
