@@ -93,16 +93,22 @@ async def test_what_the_agent_says_back_is_what_the_caller_said(
     heard = loudness(call.report.heard, call.report.sample_rate)
     (loud,) = np.nonzero(spoken > 200)
     words = spoken[loud[0] : loud[-1] + 1]
-    assert len(words) > 40  # frames of 20 ms
-    assert likeness(words, heard) > 0.9
+    assert len(words) > 160  # times 5 ms
+    if agent == "pipecat":
+        # The pipeline answers in real time and holds nothing back: when it is late, a gap shifts what follows. So
+        # the words are looked for in stretches of 0.4 s, of which few can have a gap in them.
+        stretches = [words[start : start + 80] for start in range(0, len(words) - 80, 40)]
+        assert np.median([likeness(stretch, heard) for stretch in stretches]) > 0.97
+    else:
+        assert likeness(words, heard) > 0.99
 
 
 def loudness(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
-    """Root mean square of each 20 ms frame."""
+    """Root mean square of 20 ms, every 5 ms: what is said back need not lie on the same 20 ms."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
-    size = sample_rate // 50
-    whole = samples[: len(samples) // size * size].reshape(-1, size)
-    found: NDArray[np.float64] = np.sqrt((whole**2).mean(axis=1))
+    size = sample_rate // 200
+    power = (samples[: len(samples) // size * size].reshape(-1, size) ** 2).mean(axis=1)
+    found: NDArray[np.float64] = np.sqrt(np.convolve(power, np.ones(4) / 4, mode="valid"))
     return found
 
 
