@@ -227,7 +227,7 @@ class Installation:
                 "call-tracker": {"OFFHOOK_API_KEYS": keys},
                 "number-sync": {"OFFHOOK_API_KEYS": keys},
                 # An agent's program needs some seconds to start again; sockets that say nothing need not be waited for.
-                "media-bridge": {"OFFHOOK_AGENT_ATTEMPTS": "7", "OFFHOOK_START_TIMEOUT_S": "2"},
+                "media-bridge": {"OFFHOOK_START_TIMEOUT_S": "2"},
                 "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "2"},
             },
         )

@@ -18,7 +18,8 @@ from offhook.records import ConfigurationRecord, WorkflowRecord
 from offhook.security.tokens import MediaToken, MediaTokens, TokenError
 
 MAX_TARGET: Final = 2048
-_MAX_CANDIDATES: Final = 32
+# As many as number-sync lets one user have: a signature costs some microseconds to compare with.
+_MAX_CANDIDATES: Final = 200
 _PATH: Final = re.compile(re.escape(TELEPHONY_PREFIX) + r"/ws/([^/?]+)/([^/?]+)/([^/?]+?)/?", re.ASCII)
 
 

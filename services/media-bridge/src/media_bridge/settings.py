@@ -53,7 +53,11 @@ class BridgeSettings(ServiceSettings):
         " silent for as long again",
     )
     agent_attempts: int = Field(
-        5, ge=1, le=50, description="dials in a row without success before the caller gets the fallback"
+        7,
+        ge=1,
+        le=50,
+        description="dials in a row without success before the caller gets the fallback; with the pauses between them 7"
+        " outlast an agent's restart of ten seconds",
     )
     agent_retry_s: float = Field(
         0.25, gt=0, le=30, description="pause before the second dial of an agent; doubles up to 4 s"
