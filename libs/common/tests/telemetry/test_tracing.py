@@ -45,7 +45,7 @@ def test_without_an_endpoint_nothing_is_recorded_and_the_context_still_travels(
     assert tracing.current_traceparent() is None
     with tracing.call_span("handle", "run-1") as span:
         assert not span.is_recording()
-        assert tracing.current_traceparent() == tracing.call_traceparent("run-1")
+        assert tracing.format_traceparent(span.get_span_context()) == tracing.call_traceparent("run-1")
     tracing.emit_call_span("run-1", began_ns=1, ended_ns=2)
     traces.shutdown()
 

@@ -17,7 +17,7 @@ from webhook_gateway.credentials import CredentialBook
 from webhook_gateway.directory import Records
 from webhook_gateway.gateway import Gateway
 from webhook_gateway.policy import Limits
-from webhook_gateway.routes import webhook_routes
+from webhook_gateway.routes import ProvidersFirst, webhook_routes
 from webhook_gateway.settings import GatewaySettings
 from webhook_gateway.shared_state import SharedState
 from webhook_gateway.verification import Verifier
@@ -82,11 +82,7 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
         docs_url=None,
         openapi_url=None,
     )
-    # A slash at the end is another URL, and signed as such: no redirect may hide it.
-    app.router.redirect_slashes = False
-    # In front of all others: routes are looked at one after the other.
-    app.router.routes[:0] = webhook_routes(
-        gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s
-    )
+    routes = webhook_routes(gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
+    app.add_middleware(ProvidersFirst, routes=routes)
     app.state.gateway = gateway
     return app

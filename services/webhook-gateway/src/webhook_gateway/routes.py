@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from offhook.http.observation import Observation
 from offhook.http.problems import problem_response
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, TELEPHONY_PREFIX, is_id
 from offhook.providers.base import HttpAnswer
@@ -34,9 +35,27 @@ def webhook_routes(gateway: Gateway, *, max_body: int, body_timeout_s: float) ->
         (INBOUND_FALLBACK_PATH, lambda _: Target("fallback")),
     )
     return [
-        Route(path, _Endpoint(gateway, target, max_body, body_timeout_s), include_in_schema=False)
+        Route(path, Observation(_Endpoint(gateway, target, max_body, body_timeout_s)))
         for path, target in paths
     ]
+
+
+class ProvidersFirst:
+    """ASGI middleware: what providers send goes to its route at once, past the layers that only APIs for people need.
+
+    Unknown paths below the prefix are the application's to refuse.
+    """
+
+    def __init__(self, app: ASGIApp, routes: list[Route]) -> None:
+        self._app = app
+        # A slash at the end is another URL, and signed as such: no redirect may hide it.
+        self._providers = Router(routes, redirect_slashes=False, default=app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(TELEPHONY_PREFIX + "/"):
+            await self._providers(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _Endpoint:

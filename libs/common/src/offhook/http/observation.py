@@ -3,12 +3,13 @@ header.
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from offhook.telemetry import metrics
+from offhook.telemetry import metrics, tracing
 
 _UNTOLD = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -36,16 +37,22 @@ class Observation:
                 status = message["status"]
             await send(message)
 
-        with self._tracer.start_as_current_span(
-            method, kind=SpanKind.SERVER, attributes={"http.request.method": method}, record_exception=False
-        ) as span:
+        opened: AbstractContextManager[Span | None] = nullcontext()
+        if tracing.enabled():
+            opened = self._tracer.start_as_current_span(
+                method,
+                kind=SpanKind.SERVER,
+                attributes={"http.request.method": method},
+                record_exception=False,
+            )
+        with opened as span:
             try:
                 await self._app(scope, receive, noting_send)
             finally:
                 route = getattr(scope.get("route"), "path", None) or "unknown"
                 metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
                 metrics.HTTP_REQUEST_SECONDS.labels(method, route).observe(time.perf_counter() - began)
-                if span.is_recording():
+                if span is not None and span.is_recording():
                     span.update_name(f"{method} {route}")
                     span.set_attribute("http.route", route)
                     span.set_attribute("http.response.status_code", status)

@@ -78,8 +78,12 @@ def call_span(
 ) -> Iterator[Span]:
     """A span in the call's trace, below its root or below `traceparent` (that of the event being handled).
 
-    The span that was open before, such as the HTTP request's, is of another trace: it becomes a link.
+    The span that was open before, such as the HTTP request's, is of another trace: it becomes a link. While tracing is
+    off nothing is recorded, and nothing is opened either: a webhook has better things to do.
     """
+    if not _configured.enabled:
+        yield NonRecordingSpan(call_span_context(workflow_run_id))
+        return
     before = trace.get_current_span().get_span_context()
     root = call_span_context(workflow_run_id)
     parent = context_of(traceparent)
@@ -140,6 +144,11 @@ def emit_call_span(
     Emitting it twice makes the same span twice: same ids, so that a trace store keeps one.
     """
     _configured.emit_call_span(workflow_run_id, began_ns=began_ns, ended_ns=ended_ns, attributes=attributes)
+
+
+def enabled() -> bool:
+    """Whether spans are recorded in this process."""
+    return _configured.enabled
 
 
 def configure(service: str, *, processors: Sequence[SpanProcessor] = ()) -> Tracing:
