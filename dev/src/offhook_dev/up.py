@@ -76,9 +76,13 @@ def show(home: Path, console: Console) -> None:
     console.print(f"\n  [bold]{state['http_url']}[/bold]   for people and their programs")
     console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
     console.print(f"  API key   {state['api_key']}")
-    console.print(f"  Kafka     {state['kafka']}   agent {state['agent_url']}   logs {home / 'logs'}")
+    console.print(
+        f"  Kafka     {state['kafka']}   agent {state['agent_url']}   logs {home / 'logs'}", soft_wrap=True
+    )
     if state.get("simulator"):
-        console.print(f"  simulator {state['simulator']}   (a Twilio and a Vonage; docs/carrier-sim.md)")
+        console.print(
+            f"  simulator {state['simulator']}   (a Twilio and a Vonage; docs/carrier-sim.md)", soft_wrap=True
+        )
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     for name, pid in state["programs"].items():
         alive = _alive(pid)
