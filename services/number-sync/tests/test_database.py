@@ -1,4 +1,4 @@
-"""The database: one schema however it was made, transactions that do not fail each other, several starts at once."""
+"""The database: one schema however it was made, several starts at once, one answer each for rivals."""
 
 import asyncio
 from typing import Any
@@ -26,27 +26,6 @@ async def test_processes_that_start_at_once_all_find_the_schema(database_url: st
         await database.migrate()
         await database.check()
         await database.close()
-
-
-async def test_a_transaction_that_reads_first_and_writes_later_does_not_fail_another(
-    database: Database,
-) -> None:
-    """Also between processes: two `Database` objects share nothing but the file."""
-    other = Database(database.engine.url.render_as_string(hide_password=False))
-
-    async def read_then_write(own: Database, key: str) -> None:
-        async with own.write() as connection:
-            await connection.execute(select(settings))
-            await asyncio.sleep(0.01)
-            await connection.execute(insert(settings).values(key=key, value=""))
-
-    await asyncio.gather(
-        *(read_then_write(database, f"a{index}") for index in range(5)),
-        *(read_then_write(other, f"b{index}") for index in range(5)),
-    )
-    async with database.read() as connection:
-        assert len((await connection.execute(select(settings))).all()) == 10
-    await other.close()
 
 
 async def test_two_who_take_the_same_name_at_once_get_one_answer_each(database: Database) -> None:
