@@ -138,24 +138,6 @@ async def test_local_counters_begin_anew_with_each_window_and_are_bounded():
     await state.stop()
 
 
-async def test_redis_going_and_coming_back_is_noticed(redis_server):
-    redis_server.start_now()
-    state = SharedState(redis_server.url)
-    await state.start()
-    try:
-        assert state.problem is None
-        redis_server.stop_now()
-        await state.use_token("vonage", "j1", "d1")
-        assert state.problem is not None
-        redis_server.start_now()
-        state._away_until = 0.0
-        assert await state.use_token("vonage", "j2", "d1") is Use.FIRST
-        assert await state.use_token("vonage", "j2", "d2") is Use.REPLAY
-        assert state.problem is None
-    finally:
-        await state.stop()
-
-
 # -- the whole gateway -----------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warm_up()
-        await state.check()
+        await state.start()
         try:
             await bus.start()
             await outlet.start()

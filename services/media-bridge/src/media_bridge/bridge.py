@@ -252,9 +252,6 @@ class Bridge:
             lease = call.lease(now)
             if lease is not None:
                 leases.append((call, lease))
-        if not leases:
-            await self.state.check()
-            return
         held = await self.state.renew([lease for _, lease in leases])
         for (call, _), mine in zip(leases, held, strict=True):
             if not mine:

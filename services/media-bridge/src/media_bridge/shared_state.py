@@ -10,44 +10,34 @@
 fallback |
 | `offhook:call:{run}` | gateway | hash: `direction`, `from`, `to`, `metadata` (JSON), for the agent |
 
-While Redis is away tokens are still verified (their signature needs no Redis), sessions are not counted
-(epoch 0) and not fenced, and that is visible: `problem`, the metric, one line in the log when it begins and
-one when it ends.
+While Redis is away tokens are still verified (their signature needs no Redis), and sessions are not counted
+(epoch 0) and not fenced.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
-import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from offhook.identities import new_id
-from offhook.telemetry import metrics
-
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-_T = TypeVar("_T")
+from offhook.shared_redis import SharedRedis
 
 MARK_S: Final = 6 * 3600
 """How long a run stays marked as ended or without agent: longer than providers ask again."""
 
 _SESSION_S: Final = 24 * 3600  # the longest call a provider allows
-_AWAY_S: Final = 1.0  # after a failure Redis is left alone for so long, that calls need not wait for it
 
 # One more session of the run; returns what the one before left. KEYS: session. ARGV: owner, now in ms, expiry
 # in s.
 _CLAIM: Final = """
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSETNX', KEYS[1], 'began_ms', ARGV[2])
-local before = redis.call('HMGET', KEYS[1], 'began_ms', 'heard_ms', 'state')
+local before = redis.call('HMGET', KEYS[1], 'began_ms', 'heard_ms')
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'state', 'live', 'renewed_ms', ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-return {epoch, before[1], before[2], before[3]}
+return {epoch, before[1], before[2]}
 """
 
 # 0: a later session has the run. KEYS: session. ARGV: epoch, owner, now in ms, expiry in s, state, heard ms.
@@ -81,11 +71,10 @@ class Claim:
     epoch: int = 0
     elapsed_ms: int = 0
     heard_ms: int = 0
-    taken_over: bool = False
 
 
 class SharedState:
-    """The bridge's view of Redis. You must call `stop` after use."""
+    """The bridge's view of Redis. You must call `start` before use and `stop` after it."""
 
     def __init__(
         self,
@@ -94,35 +83,26 @@ class SharedState:
         *,
         timeout_s: float = 0.5,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One retry: a connection that Redis closed while it was idle is not an outage.
-            retry=Retry(NoBackoff(), 1),
+        self._shared = SharedRedis(
+            url, loss="used tokens are not refused and sessions are not fenced", timeout_s=timeout_s
         )
+        self._redis = self._shared.client
         self._bridge_id = bridge_id
         self._clock = clock
-        self._monotonic = monotonic
-        self._away_until = 0.0
-        self._problem: str | None = None
         self._claim = self._redis.register_script(_CLAIM)
         self._renew = self._redis.register_script(_RENEW)
 
     @property
     def problem(self) -> str | None:
         """Why Redis cannot be used, as a sentence for the operator; None when it can."""
-        return self._problem
+        return self._shared.problem
+
+    async def start(self) -> None:
+        await self._shared.start()
 
     async def stop(self) -> None:
-        await self._redis.aclose()
-
-    async def check(self) -> None:
-        """Notice Redis going and coming when no call asks."""
-        await self._ask("ping", self._redis.ping)
+        await self._shared.stop()
 
     async def introduce(self, workflow_run_id: str, nonce: str, expires_at: int) -> Prior:
         """Use up a media token, and read what is known about the call."""
@@ -138,7 +118,7 @@ class SharedState:
                 pipe.hgetall(f"offhook:call:{workflow_run_id}")
                 return list(await pipe.execute())
 
-        answer = await self._ask("introduce", ask)
+        answer = await self._shared.ask("introduce", ask)
         if answer is None:
             return Prior()
         earlier_use, ended, call = answer
@@ -159,17 +139,16 @@ class SharedState:
         """Begin one more session of the run; the one before, if it lives, will find out when it renews."""
         now_ms = int(self._clock() * 1000)
         key = f"offhook:session:{workflow_run_id}"
-        answer = await self._ask(
+        answer = await self._shared.ask(
             "claim", lambda: self._claim(keys=[key], args=[self._bridge_id, now_ms, _SESSION_S])
         )
         if answer is None:
             return Claim()
-        epoch, began_ms, heard_ms, state = answer
+        epoch, began_ms, heard_ms = answer
         return Claim(
             epoch=int(epoch),
             elapsed_ms=max(0, now_ms - int(began_ms or now_ms)),
             heard_ms=int(heard_ms or 0),
-            taken_over=state == "live",
         )
 
     async def renew(self, sessions: Sequence[tuple[str, int, int]]) -> list[bool]:
@@ -184,7 +163,7 @@ class SharedState:
                     await self._renew(**self._renewal(run, epoch, heard_ms, "live"), client=pipe)
                 return list(await pipe.execute())
 
-        answers = (await self._ask("renew", ask) if counted else None) or [1] * len(counted)
+        answers = (await self._shared.ask("renew", ask) if counted else None) or [1] * len(counted)
         held = dict(zip(counted, answers, strict=True))
         return [bool(held.get(session, 1)) for session in sessions]
 
@@ -192,7 +171,7 @@ class SharedState:
         """The session ended here, in order."""
         if epoch:
             renewal = self._renewal(workflow_run_id, epoch, heard_ms, "closed")
-            await self._ask("release", lambda: self._renew(**renewal))
+            await self._shared.ask("release", lambda: self._renew(**renewal))
 
     def _renewal(self, run: str, epoch: int, heard_ms: int, state: str) -> dict[str, Any]:
         now_ms = int(self._clock() * 1000)
@@ -203,34 +182,12 @@ class SharedState:
 
     async def mark_ended(self, workflow_run_id: str) -> None:
         """The run is ended on purpose: whoever asks for instructions gets the hang-up."""
-        await self._ask(
+        await self._shared.ask(
             "mark-ended", lambda: self._redis.set(f"offhook:ended:{workflow_run_id}", "1", ex=MARK_S)
         )
 
     async def mark_fallback(self, workflow_run_id: str) -> None:
         """No agent took the call: whoever asks for instructions gets the workflow's words for that."""
-        await self._ask(
+        await self._shared.ask(
             "mark-fallback", lambda: self._redis.set(f"offhook:fallback:{workflow_run_id}", "1", ex=MARK_S)
         )
-
-    async def _ask(self, operation: str, question: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Ask Redis, or return None at once while it is away."""
-        if self._monotonic() < self._away_until:
-            metrics.REDIS_ERRORS.labels(operation).inc()
-            return None
-        try:
-            answer = await question()
-        except (RedisError, OSError, TimeoutError) as error:
-            metrics.REDIS_ERRORS.labels(operation).inc()
-            self._away_until = self._monotonic() + _AWAY_S
-            if self._problem is None:
-                _log.warning("redis-away", error=type(error).__name__)
-            self._problem = (
-                "Redis does not answer: used tokens are not refused and sessions are not fenced, calls go on; "
-                "check the Redis server and OFFHOOK_REDIS_URL"
-            )
-            return None
-        if self._problem is not None:
-            self._problem = None
-            _log.info("redis-back")
-        return answer

@@ -7,24 +7,18 @@ whose call it is, before the provider's first webhook does. Written before the p
 import json
 from typing import Any, Final
 
-import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
 from offhook.events import Originate
-from offhook.telemetry import metrics
+from offhook.shared_redis import SharedRedis
 
 _KEEP_S: Final = 24 * 3600  # the longest call a provider allows
-
-log = structlog.get_logger(__name__)
 
 
 class Introductions:
     """While Redis is away the call is made all the same: its agent then hears less about it. That is logged and counted."""
 
     def __init__(self, url: str, *, timeout_s: float = 0.5) -> None:
-        self._redis: Redis = Redis.from_url(
-            url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+        self._shared = SharedRedis(
+            url, loss="agents are not told about calls dialled from here", timeout_s=timeout_s
         )
 
     async def introduce(self, order: Originate, account: str) -> None:
@@ -37,14 +31,14 @@ class Introductions:
             "account": account,
             "metadata": json.dumps(order.metadata),
         }
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
+
+        async def write() -> None:
+            async with self._shared.client.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=facts)
                 pipe.expire(key, _KEEP_S)
                 await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            metrics.REDIS_ERRORS.labels("introduce").inc()
-            log.warning("redis-away", error=type(error).__name__)
+
+        await self._shared.ask("introduce", write)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._shared.stop()

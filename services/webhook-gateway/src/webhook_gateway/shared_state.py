@@ -1,8 +1,7 @@
 """What the services share about a call for a short time, in Redis: marks, replay guard, connect counter.
 
-None of it may stop a call. While Redis is away everything is answered as if nothing had been marked, connects
-are counted in this process alone, and that is visible: `problem`, the metric, one log line when it begins and
-one when it ends.
+None of it may stop a call. While Redis is away everything is answered as if nothing had been marked, and
+connects are counted in this process alone.
 
 | key | written by | meaning |
 |---|---|---|
@@ -17,32 +16,21 @@ the agent; `provider` and `account` of a dialled call |
 |
 """
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, TypeVar
-
-import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from typing import Any, Final
 
 from offhook.providers.base import HttpRequest
-from offhook.telemetry import metrics
+from offhook.shared_redis import SharedRedis
 from webhook_gateway.policy import CallMarks
-
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-_T = TypeVar("_T")
 
 RETRY_WINDOW_S: Final = 60
 """A second use of a signed token within this time is the carrier's own retry, if it is the same request."""
 
 _TOKEN_MEMORY_S: Final = 900  # longer than any provider's token is believed (Vonage: 300 s old, 60 s ahead)
 _CALL_MEMORY_S: Final = 24 * 3600  # the longest call a provider allows
-_AWAY_S: Final = 1.0  # after a failure Redis is left alone for this long, so that few requests wait
 _LOCAL_COUNTERS: Final = 10_000
 
 
@@ -72,36 +60,28 @@ class SharedState:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._redis: Redis = Redis.from_url(
+        self._shared = SharedRedis(
             url,
-            decode_responses=True,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            # One retry: a connection that Redis closed while it was idle is not an outage.
-            retry=Retry(NoBackoff(), 1),
+            loss="replays are not refused and marks are not seen",
+            timeout_s=timeout_s,
+            monotonic=monotonic,
         )
+        self._redis = self._shared.client
         self._window_s = window_s
         self._clock = clock
         self._monotonic = monotonic
-        self._away_until = 0.0
-        self._problem: str | None = None
         self._local: dict[str, tuple[int, int]] = {}
-        self._watch: asyncio.Task[None] | None = None
 
     @property
     def problem(self) -> str | None:
         """Why Redis cannot be used, as a sentence for the operator; None when it can."""
-        return self._problem
+        return self._shared.problem
 
     async def start(self) -> None:
-        await self._ask("ping", self._redis.ping)
-        self._watch = asyncio.create_task(self._watch_for_return(), name="redis-watch")
+        await self._shared.start()
 
     async def stop(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-        await self._redis.aclose()
+        await self._shared.stop()
 
     async def use_token(self, provider: str, replay_key: str, request_digest: str) -> Use:
         """Remember the use of a signed token, and say whether it is the first. FIRST while Redis is away."""
@@ -109,7 +89,7 @@ class SharedState:
         key = f"offhook:jti:{provider}:{name}"
         now = self._clock()
         value = f"{now:.3f} {request_digest}"
-        before = await self._ask(
+        before = await self._shared.ask(
             "use-token", lambda: self._redis.set(key, value, nx=True, get=True, ex=_TOKEN_MEMORY_S)
         )
         if not isinstance(before, str):
@@ -163,7 +143,7 @@ class SharedState:
                     pipe.expire(known, _CALL_MEMORY_S)
                 return list(await pipe.execute())
 
-        answer = await self._ask("marks", ask)
+        answer = await self._shared.ask("marks", ask)
         if answer is None:
             return CallMarks(connects=self._count_locally(workflow_run_id))
         if not answer:
@@ -173,7 +153,7 @@ class SharedState:
 
     async def mark_over(self, call: tuple[str, str, str]) -> None:
         """The provider said that the call has ended: it gets no more instructions to connect."""
-        await self._ask(
+        await self._shared.ask(
             "mark-over", lambda: self._redis.set(f"offhook:over:{':'.join(call)}", "1", ex=_CALL_MEMORY_S)
         )
 
@@ -185,31 +165,3 @@ class SharedState:
             del self._local[next(iter(self._local))]
         self._local[workflow_run_id] = (window, count)
         return count
-
-    async def _ask(self, operation: str, question: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Ask Redis, or return None at once while it is away."""
-        if self._monotonic() < self._away_until:
-            metrics.REDIS_ERRORS.labels(operation).inc()
-            return None
-        try:
-            answer = await question()
-        except (RedisError, OSError, TimeoutError) as error:
-            metrics.REDIS_ERRORS.labels(operation).inc()
-            self._away_until = self._monotonic() + _AWAY_S
-            if self._problem is None:
-                _log.warning("redis-away", error=type(error).__name__)
-            self._problem = (
-                "Redis does not answer: replays are not refused and marks are not seen, calls go on; "
-                "check the Redis server and OFFHOOK_REDIS_URL"
-            )
-            return None
-        if self._problem is not None:
-            self._problem = None
-            _log.info("redis-back")
-        return answer
-
-    async def _watch_for_return(self) -> None:
-        """Notice Redis going and coming when no request asks."""
-        while True:
-            await asyncio.sleep(_AWAY_S * 2)
-            await self._ask("ping", self._redis.ping)

@@ -127,9 +127,9 @@ EVENT_LOOP_LAG_SECONDS: Final = _histogram(
 )  # fmt: skip
 REDIS_ERRORS: Final = _counter(
     "offhook_redis_errors_total", "operation",
-    meaning="Redis operations that failed; calls go on without replay guard and session fencing.",
+    meaning="Redis operations that failed; calls go on without replay guard and session fencing, agents know less of them.",
     action="Repair Redis soon: until then a captured request or token could be used twice.",
-    services=_SPOOLERS,
+    services=(*_SPOOLERS, *_NUMBERS),
 )  # fmt: skip
 
 # --- the bus ---------------------------------------------------------------------------------------------------------------
