@@ -1,7 +1,7 @@
 import pytest
 
 from offhook.audio import g711, tone
-from offhook.audio.silence import is_silent, level_dbfs
+from offhook.audio.silence import is_active, level_dbfs
 
 
 @pytest.mark.parametrize("level", [-60.0, -49.0, -20.0, -3.1])
@@ -15,8 +15,8 @@ def test_mu_law_has_the_level_of_its_samples() -> None:
     assert level_dbfs(g711.pcm16_to_mulaw(pcm), "mulaw") == pytest.approx(-20, abs=0.1)
 
 
-def test_speech_is_not_silent_and_line_noise_is() -> None:
-    assert not is_silent(tone.sine(300, 20, 8000, level_dbfs=-30, fade_ms=0))
-    assert is_silent(tone.sine(300, 20, 8000, level_dbfs=-55, fade_ms=0))
-    assert is_silent(b"")
-    assert is_silent(b"\xff" * 160, "mulaw")
+def test_speech_is_active_and_line_noise_is_not() -> None:
+    assert is_active(tone.sine(300, 20, 8000, level_dbfs=-30, fade_ms=0))
+    assert not is_active(tone.sine(300, 20, 8000, level_dbfs=-55, fade_ms=0))
+    assert not is_active(b"")
+    assert not is_active(b"\xff" * 160, "mulaw")

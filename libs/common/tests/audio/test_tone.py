@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from offhook.audio import RATES, tone
-from offhook.audio.silence import is_silent, level_dbfs
+from offhook.audio.silence import is_active, level_dbfs
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -10,7 +10,7 @@ def test_the_comfort_tone_is_two_soft_seconds_that_can_be_played_over_and_over(r
     pcm = tone.comfort(rate)
     assert len(pcm) == 2 * 2 * rate
     assert -60 < level_dbfs(pcm) < -35
-    assert is_silent(pcm[-rate:])
+    assert not is_active(pcm[-rate:])
 
 
 def test_a_tone_does_not_click() -> None:

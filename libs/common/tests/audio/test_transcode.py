@@ -89,14 +89,6 @@ def test_silence_stays_silence(source: tuple[Encoding, int], target: tuple[Encod
     assert Transcoder(*source, *target).process(quiet) == silence_byte(target[0]) * frame_bytes(*target)
 
 
-def test_after_a_reset_a_stream_sounds_as_if_it_were_the_first() -> None:
-    audio = noise("pcm_s16le", 24000, 33)
-    transcoder = Transcoder("pcm_s16le", 24000, "mulaw", 8000)
-    first = transcoder.process(audio)
-    transcoder.reset()
-    assert transcoder.process(audio) == first
-
-
 def test_half_a_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="even number"):
         Transcoder("pcm_s16le", 8000, "mulaw", 8000).process(b"\0\0\0")

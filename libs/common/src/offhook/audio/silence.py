@@ -46,8 +46,3 @@ def is_active(audio: bytes, encoding: Encoding = "pcm_s16le") -> bool:
     """Whether somebody makes a sound: the level is at least `ACTIVE_DBFS`. About a microsecond for a frame."""
     energy, count = _energy(audio, encoding)
     return bool(count) and energy >= ACTIVE_MEAN_SQUARE * count
-
-
-def is_silent(audio: bytes, encoding: Encoding = "pcm_s16le", threshold_dbfs: float = ACTIVE_DBFS) -> bool:
-    """Whether the level is below the threshold."""
-    return level_dbfs(audio, encoding) < threshold_dbfs

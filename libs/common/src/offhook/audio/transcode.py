@@ -91,11 +91,6 @@ class Transcoder:
             self.energy = kernels.resample_pcm(source, self._state, plan.taps, plan.plan, phase, out)
         return out.tobytes()
 
-    def reset(self) -> None:
-        """Forget the past, as at the start of a stream."""
-        self._state[:] = 0
-        self._phase = 0
-
     def _output(self, count: int) -> kernels.Samples:
         """An array to write to; frames of one size follow each other, so it is the last one nearly always."""
         if self._out.shape[0] != count:

@@ -117,11 +117,6 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._consumer, self._leave = consumer, leave
 
     @property
-    def busy(self) -> bool:
-        """Whether a batch is in hand."""
-        return self._work is not None
-
-    @property
     def problem(self) -> str | None:
         """Why this consumer does not get on, as a sentence for the operator; None when it does."""
         if self._problem is None and self._work is not None:
