@@ -584,7 +584,7 @@ async def test_a_socket_on_which_nothing_comes_any_more_is_dead(running: Any, ag
 async def test_a_later_session_of_the_run_takes_over_and_the_earlier_one_is_fenced_off(
     rig: Any, agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge_module, "_RENEW_EVERY", 1)
+    monkeypatch.setattr(bridge_module, "_TURN_S", 0.005)
     first = await rig.call()
     old_agent = await agent.connection()
     await old_agent.hears("start")

@@ -1,14 +1,14 @@
 """All calls of one process: accepting sockets, pacing, watching, renewing, ending.
 
-One timer paces every call that has something to send later, one looks after all of them every second. Calls
-with nothing waiting cost neither anything.
+One timer paces every call that has something to send later, one looks after some calls at a time, all of them
+once a second. Calls with nothing waiting cost neither anything.
 """
 
 import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import picows
@@ -29,8 +29,11 @@ from offhook.telemetry import metrics
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _TICK_S: Final = 0.01
-_WATCH_S: Final = 1.0
-_RENEW_EVERY: Final = 5  # watches
+# Every call is looked at once a second, and its claim renewed every five. Not all of them at once: with hundreds
+# of calls that would stop everybody's audio for as long as it takes.
+_TURN_S: Final = 0.05
+_WATCH_TURNS: Final = 20
+_RENEW_TURNS: Final = 100
 _LAST_WORDS_S: Final = 5.0
 _GOODBYES_S: Final = 2.0
 _BACKLOG: Final = 1024
@@ -69,6 +72,8 @@ class Bridge:
         self.port = 0
         self._refusing = refusing
         self._calls: set[Call] = set()
+        self._turns: list[set[Call]] = [set() for _ in range(_RENEW_TURNS)]
+        self._opened = 0
         self._paced: dict[Conversation, None] = {}
         self._tick_due = 0.0
         self._ticking: asyncio.TimerHandle | None = None
@@ -154,11 +159,15 @@ class Bridge:
 
     def opened(self, call: Call) -> None:
         self._calls.add(call)
+        self._opened += 1
+        self._turns[self._opened % len(self._turns)].add(call)
         self._empty.clear()
         self._tick_on()
 
     def closed(self, call: Call) -> None:
         self._calls.discard(call)
+        for turn in self._turns:
+            turn.discard(call)
         if not self._calls:
             self._empty.set()
 
@@ -229,29 +238,31 @@ class Bridge:
         self._ticking = loop.call_at(self._tick_due, self._tick)
 
     async def _watch(self) -> None:
-        rounds = 0
+        turn = 0
         while True:
-            await asyncio.sleep(_WATCH_S)
-            rounds += 1
+            await asyncio.sleep(_TURN_S)
+            turn += 1
             now = time.monotonic()
-            for call in list(self._calls):
-                call.watch(
-                    now,
-                    start_timeout_s=self.settings.start_timeout_s,
-                    silence_timeout_s=self.settings.silence_timeout_s,
-                )
-            if rounds % _RENEW_EVERY == 0:
-                await self._renew()
+            for calls in self._turns[turn % _WATCH_TURNS :: _WATCH_TURNS]:
+                for call in list(calls):
+                    call.watch(
+                        now,
+                        start_timeout_s=self.settings.start_timeout_s,
+                        silence_timeout_s=self.settings.silence_timeout_s,
+                    )
+            await self._renew(self._turns[turn % len(self._turns)])
 
-    async def _renew(self) -> None:
-        """Keep the sessions, and end those that a later session has taken over."""
+    async def _renew(self, calls: Iterable[Call]) -> None:
+        """Keep the sessions of these calls, and end those that a later session has taken over."""
         now = time.monotonic()
         leases = []
-        for call in self._calls:
+        for call in calls:
             call.account()
             lease = call.lease(now)
             if lease is not None:
                 leases.append((call, lease))
+        if not leases:
+            return
         held = await self.state.renew([lease for _, lease in leases])
         for (call, _), mine in zip(leases, held, strict=True):
             if not mine:
