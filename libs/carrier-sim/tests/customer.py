@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -105,8 +106,10 @@ async def twilio_agent(customer: Customer, socket: web.WebSocketResponse, *, sec
         audio = to_ulaw(speech(seconds, 8000, seed=7))
         sid = start["streamSid"]
         payload = base64.b64encode(audio).decode()
-        await socket.send_json({"event": "media", "streamSid": sid, "media": {"payload": payload}})
-        await socket.send_json({"event": "mark", "streamSid": sid, "mark": {"name": name}})
+        # The carrier may hang up meanwhile; what it said before is still to be read.
+        with contextlib.suppress(ConnectionError):
+            await socket.send_json({"event": "media", "streamSid": sid, "media": {"payload": payload}})
+            await socket.send_json({"event": "mark", "streamSid": sid, "mark": {"name": name}})
 
     async for message in socket:
         if message.type is not WSMsgType.TEXT:
@@ -134,9 +137,10 @@ async def vonage_agent(
 
     async def speak(name: str) -> None:
         audio = speech(seconds, rate, seed=7)
-        for at in range(0, len(audio), size):
-            await socket.send_bytes(audio[at : at + size].ljust(size, b"\0"))
-        await socket.send_json({"action": "notify", "payload": {"id": name}})
+        with contextlib.suppress(ConnectionError):
+            for at in range(0, len(audio), size):
+                await socket.send_bytes(audio[at : at + size].ljust(size, b"\0"))
+            await socket.send_json({"action": "notify", "payload": {"id": name}})
 
     async for message in socket:
         if message.type is WSMsgType.TEXT:

@@ -35,6 +35,7 @@ class MediaSocket:
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(_MAX_WAITING)
         self._end: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._write()))
+        self._writing = False
         self.overflowed = 0
 
     def send(self, message: Message) -> None:
@@ -62,7 +63,7 @@ class MediaSocket:
             self.send(message)
         try:
             async with asyncio.timeout(2.0):
-                while not self._waiting.empty() and not self._end.done():
+                while (self._writing or not self._waiting.empty()) and not self._end.done():
                     await asyncio.sleep(0.005)
                 self._finish(Closed("we-closed", 1000))
                 await self._stop_tasks()
@@ -112,10 +113,13 @@ class MediaSocket:
         try:
             while True:
                 message = await self._waiting.get()
+                # What was taken from the queue is not yet sent: `close` must not cut the last word off.
+                self._writing = True
                 if isinstance(message, str):
                     await self._socket.send_str(message)
                 else:
                     await self._socket.send_bytes(message)
+                self._writing = False
         except (aiohttp.ClientError, ConnectionError) as error:
             self._finish(Closed("server-vanished", why=str(error)))
 
