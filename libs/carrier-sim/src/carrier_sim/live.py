@@ -138,6 +138,8 @@ class LiveCall:
         try:
             closed = await socket.closed()
         except asyncio.CancelledError:
+            # No voice after the last word: the line ticks on while the socket closes.
+            line.unplug(port)
             await socket.close(*port.last_words())
             raise
         finally:

@@ -66,7 +66,8 @@ class MediaSocket:
                 while (self._writing or not self._waiting.empty()) and not self._end.done():
                     await asyncio.sleep(0.005)
                 self._finish(Closed("we-closed", 1000))
-                await self._stop_tasks()
+                # The reader is left to its `receive`: cancelling it makes aiohttp cut the connection without
+                # waiting for the peer's close frame, and the reset takes the last word from the peer's hands.
                 await self._socket.close(code=1000)
         except TimeoutError:
             self._finish(Closed("we-closed"))
