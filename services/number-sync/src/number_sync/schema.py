@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    true,
 )
 
 metadata: Final = MetaData(
@@ -44,6 +45,13 @@ configurations: Final = Table(
     Column("sealed_credentials", Text, nullable=False),
     Column("paused", Boolean, nullable=False),
     Column("default_for_outbound", Boolean, nullable=False),
+    # Whether a setting that somebody else changed at the provider is set again, or only reported.
+    Column("repair_drift", Boolean, nullable=False, default=True, server_default=true()),
+    # What the provider said to the credentials: `verified`, `refused` or `not-verified`; then why, and what to do.
+    Column("verification", String(16), nullable=False, default="not-verified", server_default="not-verified"),
+    Column("verification_code", String(64)),
+    Column("verification_text", Text),
+    Column("verified_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("user_id", "name"),
@@ -166,4 +174,89 @@ leases: Final = Table(
     Column("name", String(64), primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+)
+
+# Where a number stands at its provider (see `sync.state`): `pending`, `synced`, `drifted`, `failed` or `detached`.
+# `version` counts what an operator changed: a round that began before a change does not put `due_at` off.
+# `before`: the provider's values of our settings when we first came. `ours`: every value we have set, or were about to.
+number_states: Final = Table(
+    "number_states",
+    metadata,
+    Column("number_id", ForeignKey("phone_numbers.id", ondelete="CASCADE"), primary_key=True),
+    Column("configuration_id", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(64)),
+    Column("sentence", Text),
+    Column("remedy", Text),
+    Column("differs", JSON, nullable=False),  # [{"setting", "wanted", "found"}]
+    Column("compared", JSON, nullable=False),  # names of settings
+    Column("reference", String(128)),
+    Column("before", JSON(none_as_null=True)),  # {setting: value}
+    Column("ours", JSON, nullable=False),  # {setting: [value]}
+    Column("attempts", Integer, nullable=False),
+    Column("compared_at", BigInteger),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("pushed_at", BigInteger),
+    Column("last_drift", JSON(none_as_null=True)),  # {"at", "differs", "repaired"}
+    Column("due_at", BigInteger, nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+)
+
+# The same for what belongs to a whole application of the provider, and is shared by the configuration's numbers.
+shared_states: Final = Table(
+    "shared_states",
+    metadata,
+    Column("configuration_id", ForeignKey("configurations.id", ondelete="CASCADE"), primary_key=True),
+    Column("before", JSON(none_as_null=True)),
+    Column("ours", JSON, nullable=False),
+    Column("differs", JSON, nullable=False),
+    Column("compared_at", BigInteger),
+    Column("pushed_at", BigInteger),
+)
+
+# Numbers that were deleted here and are still to be let go at their provider. `state`: `open`, `done` or `given-up`.
+# `sealed_credentials` are those of the (perhaps deleted) configuration, sealed for its id; gone when the row is closed.
+# `shared`: {"before", "ours"} of the application, where this was its last number.
+detachments: Final = Table(
+    "detachments",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("user_id", String(64), nullable=False),
+    Column("configuration_id", String(64), nullable=False),
+    Column("provider", String(32), nullable=False),
+    Column("account", String(256), nullable=False),
+    Column("sealed_credentials", Text),
+    Column("e164", String(16), nullable=False, index=True),
+    Column("reference", String(128)),
+    Column("before", JSON(none_as_null=True)),
+    Column("ours", JSON, nullable=False),
+    Column("shared", JSON(none_as_null=True)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("sentence", Text),
+    Index("ix_detachments_open", "state", "due_at"),
+)
+
+# Keys of people. A key itself is shown once, at its creation: `digest` is its SHA-256 in hexadecimal.
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("user_id", String(64), nullable=False, index=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("label", String(100), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+# The last call that came in at each number.
+number_calls: Final = Table(
+    "number_calls",
+    metadata,
+    Column("number_id", ForeignKey("phone_numbers.id", ondelete="CASCADE"), primary_key=True),
+    Column("workflow_run_id", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
 )
