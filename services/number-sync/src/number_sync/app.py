@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
-from number_sync.api import create_router, install_errors
+from number_sync.api import Parts, create_router, install_errors
 from number_sync.configurations import Configurations
 from number_sync.database import Clock, Database, now_ms
 from number_sync.introductions import Introductions
@@ -25,7 +25,7 @@ from offhook.bus import Bus
 from offhook.http import create_app
 from offhook.identities import new_id
 from offhook.providers import registry
-from offhook.security.api_keys import ApiKeys
+from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.keyring import Keyring
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS
 
@@ -119,12 +119,14 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     install_errors(app)
     app.include_router(
         create_router(
-            database=database,
-            configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
-            numbers=Numbers(database, clock=clock),
-            workflows=Workflows(database, keyring, clock=clock),
-            providers=registry.PROVIDERS,
-            api_keys=ApiKeys(settings.api_keys),
+            Parts(
+                database=database,
+                configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
+                numbers=Numbers(database, clock=clock),
+                workflows=Workflows(database, keyring, clock=clock),
+                providers=registry.PROVIDERS,
+            ),
+            require_user(ApiKeys(settings.api_keys)),
         )
     )
 

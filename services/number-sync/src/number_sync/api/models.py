@@ -1,0 +1,232 @@
+"""What goes in and out of the API, as JSON. What is sent is checked here for form; what it means, by the domain."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from number_sync.paging import MAX_LIMIT
+from offhook.identities import ID_PATTERN
+
+MAX_METADATA_BYTES: Final = 4096
+
+
+def _clean(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("no line breaks and no control characters")
+    return text
+
+
+def _bounded_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        # Python reads NaN, infinities and lone surrogates; JSON has none of them, and PostgreSQL refuses them.
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (ValueError, RecursionError):
+        raise ValueError("it cannot be written as JSON") from None
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"at most {MAX_METADATA_BYTES} bytes as JSON, this has {size}")
+    return value
+
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_clean)
+]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100), AfterValidator(_clean)]
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+Text = Annotated[str, StringConstraints(max_length=16384)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_bounded_json)]
+Headers = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=100)], Annotated[str, StringConstraints(max_length=8192)]
+    ],
+    Field(max_length=50),
+]
+Credentials = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=64)], Text | None], Field(max_length=50)
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
+Cursor = Annotated[str | None, Query(pattern=ID_PATTERN)]
+
+
+class Strict(BaseModel):
+    """A misspelt field is told, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class ConfigurationIn(Strict):
+    """`credentials`: the fields that `GET /telephony-configurations/providers` lists for the provider."""
+
+    name: Name
+    provider: Annotated[str, StringConstraints(max_length=32)]
+    credentials: Credentials
+    paused: bool = False
+    default_for_outbound: bool = False
+
+
+class ConfigurationChange(Strict):
+    """What is left out stays. A credential sent as a mask stays, sent as null is removed."""
+
+    name: Name = Field(default="")
+    provider: Annotated[str, StringConstraints(max_length=32)] = ""
+    credentials: Credentials = Field(default_factory=dict)
+    paused: bool = False
+    default_for_outbound: bool = False
+
+
+class NumberIn(Strict):
+    """`number`: E.164, or as it is written in `country` (ISO 3166-1, two letters)."""
+
+    number: Annotated[str, StringConstraints(max_length=200)]
+    country: Annotated[str | None, StringConstraints(max_length=12)] = None
+    label: Label = ""
+    active: bool = True
+    workflow_id: Id | None = None
+    default_caller_id: bool = False
+
+
+class NumberChange(Strict):
+    """What is left out stays; `workflow_id` null: nobody answers. The number itself cannot change."""
+
+    label: Label = ""
+    active: bool = True
+    workflow_id: Id | None = None
+    default_caller_id: bool = False
+
+
+class Fallback(Strict):
+    """What the caller hears when no agent answers; `language` is a BCP 47 tag such as en-US."""
+
+    message: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(_clean)
+    ] = "We are sorry, nobody can take your call right now. Please try again later."
+    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}$")] = "en-US"
+
+
+class WorkflowIn(Strict):
+    """`sample_rate` in Hz is for the protocol `pcm`. All values of `headers` are treated as secrets."""
+
+    name: Name
+    agent_url: Annotated[str, StringConstraints(max_length=4096)]
+    agent_protocol: Literal["pcm", "twilio"] = "pcm"
+    sample_rate: Literal[8000, 16000, 24000] = 16000
+    headers: Headers = Field(default_factory=dict)
+    record_audio: bool = False
+    fallback: Fallback = Field(default_factory=Fallback)
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class WorkflowChange(Strict):
+    """What is left out stays. `headers` replaces all headers; a value sent as a mask keeps the stored one of that name."""
+
+    name: Name = Field(default="")
+    agent_url: Annotated[str, StringConstraints(max_length=4096)] = ""
+    agent_protocol: Literal["pcm", "twilio"] = "pcm"
+    sample_rate: Literal[8000, 16000, 24000] = 16000
+    headers: Headers = Field(default_factory=dict)
+    record_audio: bool = False
+    fallback: Fallback = Field(default_factory=Fallback)
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class CredentialFieldOut(BaseModel):
+    name: str
+    label: str
+    help: str
+    secret: bool
+    required: bool
+
+
+class ProviderOut(BaseModel):
+    """A provider and the fields of its credentials, for forms."""
+
+    name: str
+    label: str
+    credentials: list[CredentialFieldOut]
+
+
+class ProvidersOut(BaseModel):
+    providers: list[ProviderOut]
+
+
+class WebhooksOut(BaseModel):
+    """What to enter at the provider. One set of URLs serves every configuration."""
+
+    inbound_url: str
+    fallback_url: str
+    status_url: str
+
+
+class ConfigurationOut(BaseModel):
+    """`account`: the provider's name for it. Secret credentials are masked; null where nothing is stored.
+
+    `webhooks` is null while the installation has no public URL.
+    """
+
+    configuration_id: str
+    name: str
+    provider: str
+    account: str
+    credentials: dict[str, str | None]
+    paused: bool
+    default_for_outbound: bool
+    webhooks: WebhooksOut | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class ConfigurationsOut(BaseModel):
+    configurations: list[ConfigurationOut]
+    next_cursor: str | None
+
+
+class NumberOut(BaseModel):
+    """`number` is E.164."""
+
+    number_id: str
+    configuration_id: str
+    number: str
+    label: str
+    active: bool
+    workflow_id: str | None
+    default_caller_id: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class NumbersOut(BaseModel):
+    phone_numbers: list[NumberOut]
+    next_cursor: str | None
+
+
+class WorkflowOut(BaseModel):
+    """The values of `headers` are masked."""
+
+    workflow_id: str
+    name: str
+    agent_url: str
+    agent_protocol: str
+    sample_rate: int
+    headers: dict[str, str]
+    record_audio: bool
+    fallback: Fallback
+    metadata: dict[str, JsonValue]
+    created_at: datetime
+    updated_at: datetime
+
+
+class WorkflowsOut(BaseModel):
+    workflows: list[WorkflowOut]
+    next_cursor: str | None
+
+
+def changes(body: BaseModel) -> dict[str, Any]:
+    """The fields that were sent."""
+    return body.model_dump(include=body.model_fields_set)
+
+
+def instant(ms: int) -> datetime:
+    """Milliseconds since 1970, as the API tells an instant."""
+    return datetime.fromtimestamp(ms / 1000, UTC)

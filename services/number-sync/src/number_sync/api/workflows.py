@@ -1,0 +1,70 @@
+"""Workflows: which agent takes a call."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy import Row
+
+from number_sync.api.models import (
+    Cursor,
+    Fallback,
+    Limit,
+    WorkflowChange,
+    WorkflowIn,
+    WorkflowOut,
+    WorkflowsOut,
+    changes,
+    instant,
+)
+from number_sync.api.parts import PREFIX, Parts, UserOf
+from number_sync.paging import DEFAULT_LIMIT
+
+WORKFLOWS: Final = "/workflows"
+ONE_WORKFLOW: Final = WORKFLOWS + "/{workflow_id}"
+
+
+def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
+    User = Annotated[str, Depends(user_of)]  # noqa: N806 - a type
+    router = APIRouter(tags=["workflows"])
+    workflows = parts.workflows
+
+    def out(row: Row[Any]) -> WorkflowOut:
+        return WorkflowOut(
+            workflow_id=row.id,
+            name=row.name,
+            agent_url=row.agent_url,
+            agent_protocol=row.agent_protocol,
+            sample_rate=row.sample_rate,
+            headers=workflows.masked_headers(row),
+            record_audio=row.record_audio,
+            fallback=Fallback.model_validate(row.fallback),
+            metadata=row.metadata,
+            created_at=instant(row.created_at),
+            updated_at=instant(row.updated_at),
+        )
+
+    @router.post(WORKFLOWS, status_code=201)
+    async def create_workflow(user: User, body: WorkflowIn, response: Response) -> WorkflowOut:
+        row = await workflows.create(user, body.model_dump())
+        response.headers["Location"] = f"{PREFIX}{WORKFLOWS}/{row.id}"
+        return out(row)
+
+    @router.get(WORKFLOWS)
+    async def list_workflows(user: User, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> WorkflowsOut:
+        page = await workflows.list(user, limit=limit, after=cursor)
+        return WorkflowsOut(workflows=[out(row) for row in page.rows], next_cursor=page.next)
+
+    @router.get(ONE_WORKFLOW)
+    async def read_workflow(user: User, workflow_id: str) -> WorkflowOut:
+        return out(await workflows.get(user, workflow_id))
+
+    @router.patch(ONE_WORKFLOW)
+    async def change_workflow(user: User, workflow_id: str, body: WorkflowChange) -> WorkflowOut:
+        return out(await workflows.update(user, workflow_id, changes(body)))
+
+    @router.delete(ONE_WORKFLOW, status_code=204)
+    async def delete_workflow(user: User, workflow_id: str) -> None:
+        """409 while phone numbers use it."""
+        await workflows.delete(user, workflow_id)
+
+    return router
