@@ -20,7 +20,7 @@ class VonageCredentials(BaseModel):
     )
     private_key: _Pem = Field(
         title="Private key", description="PEM, starts with -----BEGIN PRIVATE KEY-----.",
-        repr=False, json_schema_extra={"secret": True},
+        repr=False, json_schema_extra={"secret": True, "multiline": True},
     )  # fmt: skip
     api_key: _Required = Field(title="API key", description="The account's, on the Dashboard.")
     api_secret: _Text = Field(

@@ -1,0 +1,24 @@
+"""Everything pure that is special to one provider, in one hand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from offhook.providers.media import MediaServer
+from offhook.providers.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAdapter:
+    """Everything pure that is special to one provider, in one hand. `registry.PROVIDERS` has one of each.
+
+    `account_of` reads from credentials what the provider's requests name (see `ConfigurationRecord.account`).
+    """
+
+    name: str
+    label: str
+    webhooks: Webhooks
+    media_server: Callable[[], MediaServer]
+    credentials_model: type[BaseModel]
+    account_of: Callable[[Mapping[str, str]], str]
