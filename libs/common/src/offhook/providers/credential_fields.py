@@ -14,6 +14,7 @@ class CredentialField:
     help: str
     secret: bool
     required: bool
+    multiline: bool = False
 
 
 def credential_fields(model: type[BaseModel]) -> tuple[CredentialField, ...]:
@@ -28,6 +29,7 @@ def credential_fields(model: type[BaseModel]) -> tuple[CredentialField, ...]:
                 info.description or "",
                 bool(extra.get("secret")),
                 info.is_required(),
+                bool(extra.get("multiline")),
             )
         )
     return tuple(fields)
