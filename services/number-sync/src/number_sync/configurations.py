@@ -19,6 +19,13 @@ from offhook.security.keyring import Keyring
 from offhook.topics import CONFIGURATIONS, NUMBERS
 
 _NAMED_IN_A_SENTENCE: Final = 5
+_PLAIN: Final = ("name", "paused", "default_for_outbound", "repair_drift")
+_UNTRIED: Final[Mapping[str, Any]] = {
+    "verification": "not-verified",
+    "verification_code": None,
+    "verification_text": None,
+    "verified_at": None,
+}
 
 
 class Configurations:
@@ -48,6 +55,7 @@ class Configurations:
         credentials: Mapping[str, str | None],
         paused: bool = False,
         default_for_outbound: bool = False,
+        repair_drift: bool = True,
     ) -> Row[Any]:
         adapter = self._providers.get(provider)
         if adapter is None:
@@ -66,6 +74,7 @@ class Configurations:
             "sealed_credentials": creds.seal(self._keyring, accepted, context=configuration_id),
             "paused": paused,
             "default_for_outbound": default_for_outbound,
+            "repair_drift": repair_drift,
             "created_at": now,
             "updated_at": now,
         }
@@ -98,14 +107,15 @@ class Configurations:
             )
 
     async def update(self, user_id: str, configuration_id: str, changes: Mapping[str, Any]) -> Row[Any]:
-        """`changes` may hold name, credentials, paused, default_for_outbound; `provider` only unchanged."""
+        """`changes` may hold name, credentials, paused, default_for_outbound, repair_drift; `provider` only unchanged.
+
+        What the provider said to the credentials is forgotten when they change.
+        """
         now = now_ms(self._clock)
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             row = await find_configuration(connection, user_id, configuration_id, lock=True)
-            values = {
-                key: changes[key] for key in ("name", "paused", "default_for_outbound") if key in changes
-            }
+            values = {key: changes[key] for key in _PLAIN if key in changes}
             if changes.get("provider", row.provider) != row.provider:
                 raise FixedError(
                     "provider",
@@ -117,7 +127,10 @@ class Configurations:
                 await self._clear_default(connection, user_id, now, but=configuration_id)
             if "credentials" in changes:
                 adapter = self._adapter(row)
-                accepted = creds.accept(adapter.credentials_model, changes["credentials"], self._stored(row))
+                stored = self._stored(row)
+                accepted = creds.accept(adapter.credentials_model, changes["credentials"], stored)
+                if accepted != stored:
+                    values |= _UNTRIED
                 values["account"] = adapter.account_of(accepted)
                 values["sealed_credentials"] = creds.seal(self._keyring, accepted, context=row.id)
             if not values:
