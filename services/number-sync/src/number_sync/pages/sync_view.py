@@ -1,0 +1,137 @@
+"""What a page says about one number's sync state: a badge, a sentence, a remedy, and the settings compared.
+
+Pure: rows in, plain values out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Tone = Literal["good", "busy", "warning", "bad", "quiet"]
+
+STATES: Final[Mapping[str, tuple[str, Tone]]] = {
+    "synced": ("In sync", "good"),
+    "pending": ("Pending", "busy"),
+    "drifted": ("Drifted", "warning"),
+    "failed": ("Failed", "bad"),
+    "detached": ("Detached", "quiet"),
+}
+"""State → how it is called on a page, and its colour. In the order in which counts are told."""
+
+# What is said where the sync engine has not (yet) said anything itself.
+_SENTENCES: Final[Mapping[str, str]] = {
+    "synced": "The provider sends this number's calls here.",
+    "pending": "Waiting for its turn to be set up at the provider.",
+    "drifted": "Somebody changed this number's settings at the provider.",
+    "failed": "This number could not be set up at the provider.",
+    "detached": "Nothing is set at the provider, because nobody answers this number here.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StateCount:
+    """How many numbers of a configuration are in one state."""
+
+    state: str
+    word: str
+    tone: Tone
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingView:
+    """One setting at the provider. Empty texts are settings that are not set. `found` is None where it was not
+    told apart: it is as wanted."""
+
+    name: str
+    wanted: str | None
+    found: str | None
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DriftView:
+    """The last time somebody else changed the settings. `at`: ms since 1970."""
+
+    at: int | None
+    settings: tuple[SettingView, ...]
+    repaired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncView:
+    """Instants are ms since 1970, UTC; None where it has not happened."""
+
+    state: str
+    word: str
+    tone: Tone
+    sentence: str
+    remedy: str
+    settings: tuple[SettingView, ...]
+    before: tuple[tuple[str, str], ...] | None
+    last_drift: DriftView | None
+    compared_at: int | None
+    changed_at: int | None
+    pushed_at: int | None
+    next_at: int | None
+
+    @property
+    def differs(self) -> bool:
+        return any(not setting.same for setting in self.settings)
+
+
+def sync_view(found: Mapping[str, Any] | None) -> SyncView:
+    """`found` is a row of `number_states`; None: the number is so new that it has none."""
+    row = found or {}
+    state = row.get("state") or "pending"
+    word, tone = STATES.get(state, (state, "quiet"))
+    differs = _differing(row.get("differs"))
+    known = {setting.name for setting in differs}
+    same = tuple(
+        SettingView(str(name), None, None, True)
+        for name in row.get("compared") or ()
+        if str(name) not in known
+    )
+    before = row.get("before")
+    return SyncView(
+        state=state,
+        word=word,
+        tone=tone,
+        sentence=row.get("sentence") or _SENTENCES.get(state, ""),
+        remedy=row.get("remedy") or "",
+        settings=differs + same,
+        before=None if before is None else tuple((str(key), str(value)) for key, value in before.items()),
+        last_drift=_drift(row.get("last_drift")),
+        compared_at=row.get("compared_at"),
+        changed_at=row.get("changed_at"),
+        pushed_at=row.get("pushed_at"),
+        next_at=row.get("due_at"),
+    )
+
+
+def state_counts(counts: Mapping[str, int]) -> tuple[StateCount, ...]:
+    """Counts by state that are not zero, in the order of `STATES`, unknown states last."""
+    names = [*STATES, *sorted(set(counts) - set(STATES))]
+    return tuple(
+        StateCount(name, *STATES.get(name, (name, "quiet")), counts[name]) for name in names if counts.get(name)
+    )
+
+
+def _differing(differs: Sequence[Mapping[str, Any]] | None) -> tuple[SettingView, ...]:
+    return tuple(
+        SettingView(
+            str(one.get("setting", "")), str(one.get("wanted") or ""), str(one.get("found") or ""), False
+        )
+        for one in differs or ()
+    )
+
+
+def _drift(drift: Mapping[str, Any] | None) -> DriftView | None:
+    if drift is None:
+        return None
+    at = drift.get("at")
+    return DriftView(
+        at=at if isinstance(at, int) else None,
+        settings=_differing(drift.get("differs")),
+        repaired=bool(drift.get("repaired")),
+    )

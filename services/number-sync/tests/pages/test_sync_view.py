@@ -1,0 +1,58 @@
+"""What a page says about a number's sync state."""
+
+import pytest
+
+from number_sync.pages.sync_view import STATES, state_counts, sync_view
+
+
+def test_a_number_without_a_state_yet_is_pending() -> None:
+    view = sync_view(None)
+    assert view.state == "pending"
+    assert view.sentence
+    assert view.before is None
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_has_a_word_and_a_sentence(state: str) -> None:
+    view = sync_view({"state": state})
+    assert view.word
+    assert view.sentence.endswith(".")
+
+
+def test_the_engines_own_sentence_comes_before_ours() -> None:
+    view = sync_view({"state": "failed", "sentence": "It is not in this account.", "remedy": "Import it."})
+    assert (view.sentence, view.remedy) == ("It is not in this account.", "Import it.")
+
+
+def test_settings_that_differ_come_first_with_both_values_and_the_others_are_the_same() -> None:
+    view = sync_view(
+        {
+            "state": "drifted",
+            "differs": [{"setting": "VoiceUrl", "wanted": "https://a", "found": ""}],
+            "compared": ["VoiceMethod", "VoiceUrl"],
+        }
+    )
+    assert [(one.name, one.wanted, one.found, one.same) for one in view.settings] == [
+        ("VoiceUrl", "https://a", "", False),
+        ("VoiceMethod", None, None, True),
+    ]
+    assert view.differs
+
+
+def test_the_last_drift_and_what_was_there_before_are_told() -> None:
+    drift = {
+        "at": 7,
+        "differs": [{"setting": "VoiceUrl", "wanted": "a", "found": "b"}],
+        "repaired": True,
+    }
+    view = sync_view({"state": "synced", "last_drift": drift, "before": {"VoiceUrl": ""}})
+    assert view.last_drift is not None
+    assert (view.last_drift.at, view.last_drift.repaired) == (7, True)
+    assert view.last_drift.settings[0].found == "b"
+    assert view.before == (("VoiceUrl", ""),)
+    assert not view.differs
+
+
+def test_counts_come_in_one_order_and_without_zeros() -> None:
+    found = state_counts({"failed": 1, "synced": 3, "pending": 0, "odd": 2})
+    assert [(one.state, one.count) for one in found] == [("synced", 3), ("failed", 1), ("odd", 2)]
