@@ -80,6 +80,11 @@ def masked(model: type[BaseModel], stored: Mapping[str, str]) -> dict[str, str |
     }
 
 
+def secrets_in(model: type[BaseModel], values: Mapping[str, str]) -> list[str]:
+    """The values that may not be shown."""
+    return [values[field.name] for field in credential_fields(model) if field.secret and field.name in values]
+
+
 def without(text: str, secrets: Iterable[str]) -> str:
     """`text` with every one of `secrets` blotted out."""
     for secret in sorted(secrets, key=len, reverse=True):

@@ -27,3 +27,21 @@ class FixedError(InvalidError):
 
 class LimitError(NumberSyncError):
     """A bound on how many things one user may store was reached."""
+
+
+class ProviderTroubleError(NumberSyncError):
+    """The provider was asked and could not, or would not, answer.
+
+    `code` is one of the documented list, `remedy` what the operator can do. `passing`: it may pass by itself, after
+    `retry_after_s` seconds where the provider said so.
+    """
+
+    def __init__(
+        self, code: str, sentence: str, remedy: str, *, passing: bool, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(f"{sentence} {remedy}".strip())
+        self.code = code
+        self.sentence = sentence
+        self.remedy = remedy
+        self.passing = passing
+        self.retry_after_s = retry_after_s

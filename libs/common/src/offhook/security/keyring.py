@@ -67,7 +67,12 @@ class Keyring:
         """Whether `sealed` was sealed with the current key; if not, open it and seal it again when
         convenient.
         """
-        return sealed.startswith(f"{_VERSION}.{self._current}.")
+        return sealed.startswith(self.current_prefix)
+
+    @property
+    def current_prefix(self) -> str:
+        """What every text begins with that was sealed with the current key."""
+        return f"{_VERSION}.{self._current}."
 
     def seal(self, plaintext: bytes | str, *, context: str) -> str:
         """Seal `plaintext` for `context` (the id of the record it belongs to; not empty)."""

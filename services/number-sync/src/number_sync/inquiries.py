@@ -1,0 +1,67 @@
+"""Questions to a provider that somebody waits for: a bound on how many at a time, and on how long each may take."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from number_sync.blocking import Slots
+from offhook.providers.base import Rest, RestError, RestFactory
+from offhook.telemetry import metrics
+
+T = TypeVar("T")
+
+_SILENCE_S: Final = 5.0
+"""How long a provider may be silent during such a request: people wait for it."""
+
+
+class Inquiries:
+    """`rest_of` gives a provider's REST factory; `api_url` what replaces its base URL."""
+
+    def __init__(
+        self,
+        *,
+        rest_of: Callable[[str], RestFactory],
+        api_url: Callable[[str], str | None],
+        concurrency: int = 8,
+    ) -> None:
+        self._rest_of = rest_of
+        self._api_url = api_url
+        self._concurrency = concurrency
+        self._slots: dict[str, Slots] = {}
+
+    async def ask(
+        self,
+        provider: str,
+        credentials: Mapping[str, str],
+        operation: str,
+        question: Callable[[Rest], T],
+        *,
+        within_s: float,
+    ) -> T:
+        """What `question` returns; it is run in a thread. `operation` names it in the metrics.
+
+        Raises `RestError`, also when there is no answer within `within_s` seconds: the request is then left behind and
+        keeps its slot until it ends. Slots are counted per provider, so that one that hangs delays nobody else.
+        """
+
+        def call() -> T:
+            return question(self._rest_of(provider)(credentials, self._api_url(provider), _SILENCE_S))
+
+        slots = self._slots.setdefault(provider, Slots(self._concurrency))
+        began = time.perf_counter()
+        outcome = "unanswered"
+        try:
+            async with asyncio.timeout(within_s):
+                slot = await slots.reserve()
+                answer = await slot.start(call)
+            outcome = "ok"
+            return answer
+        except TimeoutError:
+            raise RestError("unknown-outcome", "deadline", f"no answer within {within_s:.0f} s") from None
+        except RestError as error:
+            outcome = error.kind
+            raise
+        finally:
+            metrics.PROVIDER_REQUESTS.labels(provider, operation, outcome).inc()
+            metrics.PROVIDER_REQUEST_SECONDS.labels(provider, operation).observe(time.perf_counter() - began)
