@@ -190,6 +190,7 @@ number_states: Final = Table(
     Column("remedy", Text),
     Column("differs", JSON, nullable=False),  # [{"setting", "wanted", "found"}]
     Column("compared", JSON, nullable=False),  # names of settings
+    Column("wanted", JSON(none_as_null=True)),  # {setting: value}, of the last comparison
     Column("reference", String(128)),
     Column("before", JSON(none_as_null=True)),  # {setting: value}
     Column("ours", JSON, nullable=False),  # {setting: [value]}
@@ -209,9 +210,11 @@ shared_states: Final = Table(
     Column("configuration_id", ForeignKey("configurations.id", ondelete="CASCADE"), primary_key=True),
     Column("before", JSON(none_as_null=True)),
     Column("ours", JSON, nullable=False),
+    Column("wanted", JSON(none_as_null=True)),
     Column("differs", JSON, nullable=False),
     Column("compared_at", BigInteger),
     Column("pushed_at", BigInteger),
+    Column("last_drift", JSON(none_as_null=True)),
 )
 
 # Numbers that were deleted here and are still to be let go at their provider. `state`: `open`, `done` or `given-up`.
