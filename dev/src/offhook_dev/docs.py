@@ -25,6 +25,7 @@ _RECORD_TOPICS: Final[dict[str, type[EventData]]] = {
     "telephony.numbers.v1": records.NumberRecord,
     "telephony.workflows.v1": records.WorkflowRecord,
     "telephony.settings.v1": records.PublicUrlRecord,
+    "telephony.api-keys.v1": records.ApiKeyRecord,
     "telephony.call-states.v1": records.CallState,
     "telephony.webhook-audit.v1": WebhookAudited,
 }

@@ -68,6 +68,17 @@ class WorkflowRecord(EventData):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
+class ApiKeyRecord(EventData):
+    """An API key of a user. `digest` is the SHA-256 of the key, 64 hexadecimal digits; the key itself is nowhere."""
+
+    TYPE: ClassVar[str] = "record.api-key.v1"
+    key_id: str
+    user_id: str
+    digest: str
+    label: str = ""
+    revoked: bool = False
+
+
 class PublicUrlRecord(EventData):
     """Where providers reach the installation, e.g. `https://voice.example.com`; no trailing slash. Key: `public-url`."""
 

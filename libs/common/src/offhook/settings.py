@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as SourceError
 from offhook.errors import KeyringError, SettingsError
 from offhook.security.api_keys import ApiKeys
 from offhook.security.keyring import Keyring
+from offhook.security.sessions import parse_session_key
 from offhook.security.tokens import MediaTokens
 
 __all__ = ["PREFIX", "ServiceSettings", "SettingsError", "load_settings", "read_settings"]
@@ -47,7 +48,13 @@ class ServiceSettings(BaseSettings):
     token_key: SecretStr = Field(
         _EMPTY, description="the key of the media tokens, base64 of at least 32 bytes"
     )
-    api_keys: SecretStr = Field(_EMPTY, description="who may use the API, user_id:sha256hex-of-the-key[,…]")
+    api_keys: SecretStr = Field(
+        _EMPTY,
+        description="who may use the API beside the keys of `offhook keys`, user_id:sha256hex-of-the-key[,…]",
+    )
+    session_key: SecretStr = Field(
+        _EMPTY, description="the key of the logins' cookies, base64 of at least 32 bytes"
+    )
     listen_host: str = Field("127.0.0.1", description="the address to listen on (0.0.0.0 in a container)")
     listen_port: int = Field(8080, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     log_format: Literal["json", "console"] = Field(
@@ -99,6 +106,7 @@ class ServiceSettings(BaseSettings):
             ("keyring", Keyring.parse),
             ("token_key", MediaTokens.parse),
             ("api_keys", ApiKeys),
+            ("session_key", parse_session_key),
         ):
             text: str = getattr(self, name).get_secret_value()
             if not text:

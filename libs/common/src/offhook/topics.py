@@ -54,6 +54,11 @@ SETTINGS: Final = Topic(
     ("number-sync",), ("webhook-gateway", "media-bridge", "call-tracker"),
     "Settings of the whole installation, such as the public base URL.",
 )  # fmt: skip
+API_KEYS: Final = Topic(
+    "telephony.api-keys.v1", "key_id", "compact", None,
+    ("number-sync",), ("number-sync", "call-tracker"),
+    "Who may use the API: digests of keys, and whether they are revoked.",
+)  # fmt: skip
 WEBHOOK_AUDIT: Final = Topic(
     "telephony.webhook-audit.v1", "account", "delete", 7 * _DAY_MS,
     ("webhook-gateway",), ("call-tracker",),
@@ -71,6 +76,6 @@ DEAD_LETTERS: Final = Topic(
 )  # fmt: skip
 
 ALL_TOPICS: Final = (
-    CALL_EVENTS, CALL_COMMANDS, CALL_STATES, CONFIGURATIONS, NUMBERS, WORKFLOWS, SETTINGS,
+    CALL_EVENTS, CALL_COMMANDS, CALL_STATES, CONFIGURATIONS, NUMBERS, WORKFLOWS, SETTINGS, API_KEYS,
     WEBHOOK_AUDIT, MEDIA_TAPS, DEAD_LETTERS,
 )  # fmt: skip
