@@ -66,7 +66,8 @@ class LastCalls:
                 if isinstance(event.data, CallReceived):
                     await _came_in(connection, event.data, int(event.time.timestamp() * 1000))
                 else:
-                    await _went_on(connection, event.subject, event.data)
+                    at = int(event.time.timestamp() * 1000)
+                    await _went_on(connection, event.subject, event.data, at)
 
         await self._database.transact(work)
 
@@ -108,7 +109,7 @@ async def _came_in(connection: AsyncConnection, call: CallReceived, at: int) -> 
         )
 
 
-async def _went_on(connection: AsyncConnection, run_id: str, data: EventData) -> None:
+async def _went_on(connection: AsyncConnection, run_id: str, data: EventData, at: int) -> None:
     last = (
         await connection.execute(
             select(number_calls).where(number_calls.c.workflow_run_id == run_id).with_for_update()
@@ -118,6 +119,9 @@ async def _went_on(connection: AsyncConnection, run_id: str, data: EventData) ->
         return
     status = next_status(last.status, data)
     if status != last.status:
+        values: dict[str, Any] = {"status": str(status)}
+        if status in (CallStatus.ANSWERED, CallStatus.COMPLETED) and last.answered_at is None:
+            values["answered_at"] = at
         await connection.execute(
-            update(number_calls).where(number_calls.c.number_id == last.number_id).values(status=str(status))
+            update(number_calls).where(number_calls.c.number_id == last.number_id).values(values)
         )

@@ -254,7 +254,7 @@ api_keys: Final = Table(
     Column("revoked_at", BigInteger),
 )
 
-# The last call that came in at each number.
+# The last call that came in at each number. `answered_at`: when an agent first took any call at it.
 number_calls: Final = Table(
     "number_calls",
     metadata,
@@ -262,4 +262,5 @@ number_calls: Final = Table(
     Column("workflow_run_id", String(64), nullable=False),
     Column("status", String(16), nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("answered_at", BigInteger),
 )

@@ -121,6 +121,7 @@ def upgrade() -> None:
         sa.Column("workflow_run_id", sa.String(64), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("answered_at", sa.BigInteger()),
         sa.ForeignKeyConstraint(
             ["number_id"], ["phone_numbers.id"], name="fk_number_calls_number_id", ondelete="CASCADE"
         ),
