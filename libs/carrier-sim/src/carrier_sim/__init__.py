@@ -14,6 +14,8 @@ from carrier_sim.caller import (
 from carrier_sim.config import SimConfig
 from carrier_sim.faults import Faults
 from carrier_sim.report import Callback, CallReport, Interruption, Mark, StatusSent, Violation
+from carrier_sim.rest_faults import RestFault
+from carrier_sim.rest_log import RestLog, RestRequest
 from carrier_sim.sim import CarrierSim
 
 __all__ = [
@@ -29,6 +31,9 @@ __all__ = [
     "Interruption",
     "Mark",
     "Press",
+    "RestFault",
+    "RestLog",
+    "RestRequest",
     "Say",
     "SimConfig",
     "StatusSent",

@@ -30,6 +30,29 @@ class CallRequest(BaseModel):
     wait: bool = True
 
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def guard(handle: Handler) -> Handler:
+    """Answer what is wrong with a request in words."""
+
+    async def guarded(request: web.Request) -> web.Response:
+        try:
+            return await handle(request)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            return _problem(422, f"{where}: {first['msg']}")
+        except ValueError as error:
+            return _problem(422, str(error))
+        except LookupError as error:
+            return _problem(404, str(error.args[0]))
+        except TimeoutError:
+            return _problem(504, "the call is not over yet")
+
+    return guarded
+
+
 class Control:
     """The routes of the control API."""
 
@@ -40,39 +63,19 @@ class Control:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/_sim/", self._guard(self._about)),
-            web.post("/_sim/calls", self._guard(self._place)),
-            web.post("/_sim/calls/{id}/hang-up", self._guard(self._hang_up)),
-            web.post("/_sim/calls/{id}/kill-media", self._guard(self._kill_media)),
-            web.post("/_sim/calls/{id}/half-open-media", self._guard(self._half_open_media)),
-            web.get("/_sim/reports", self._guard(self._reports)),
-            web.delete("/_sim/reports", self._guard(self._forget)),
-            web.get("/_sim/reports/{id}", self._guard(self._report)),
-            web.get("/_sim/reports/{id}/{audio:heard|spoken}.wav", self._guard(self._audio)),
-            web.get("/_sim/faults", self._guard(self._get_faults)),
-            web.put("/_sim/faults", self._guard(self._set_faults)),
-            web.put("/_sim/callees/{number}", self._guard(self._set_callee)),
+            web.get("/_sim/", guard(self._about)),
+            web.post("/_sim/calls", guard(self._place)),
+            web.post("/_sim/calls/{id}/hang-up", guard(self._hang_up)),
+            web.post("/_sim/calls/{id}/kill-media", guard(self._kill_media)),
+            web.post("/_sim/calls/{id}/half-open-media", guard(self._half_open_media)),
+            web.get("/_sim/reports", guard(self._reports)),
+            web.delete("/_sim/reports", guard(self._forget)),
+            web.get("/_sim/reports/{id}", guard(self._report)),
+            web.get("/_sim/reports/{id}/{audio:heard|spoken}.wav", guard(self._audio)),
+            web.get("/_sim/faults", guard(self._get_faults)),
+            web.put("/_sim/faults", guard(self._set_faults)),
+            web.put("/_sim/callees/{number}", guard(self._set_callee)),
         ]
-
-    @staticmethod
-    def _guard(
-        handle: Callable[[web.Request], Awaitable[web.Response]],
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def guarded(request: web.Request) -> web.Response:
-            try:
-                return await handle(request)
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"])
-                return _problem(422, f"{where}: {first['msg']}")
-            except ValueError as error:
-                return _problem(422, str(error))
-            except LookupError as error:
-                return _problem(404, str(error.args[0]))
-            except TimeoutError:
-                return _problem(504, "the call is not over yet")
-
-        return guarded
 
     async def _about(self, request: web.Request) -> web.Response:
         calls = [*self._twilio.calls.values(), *self._vonage.calls.values()]

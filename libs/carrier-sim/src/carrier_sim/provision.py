@@ -11,6 +11,8 @@ from carrier_sim.callee import Callee, Outcome
 from carrier_sim.caller import Caller
 from carrier_sim.config import SimConfig
 from carrier_sim.faults import Faults
+from carrier_sim.rest_faults import RestFault
+from carrier_sim.twilio.accounts import AccountStatus
 
 if TYPE_CHECKING:
     from carrier_sim.sim import CarrierSim
@@ -37,17 +39,29 @@ class TwilioNumber(_Part):
     voice_fallback_method: Method = "POST"
     status_callback: str = ""
     status_callback_method: Method = "POST"
+    voice_application_sid: str = ""
+    trunk_sid: str | None = None
+    voice: bool = True
 
 
 class TwilioAccount(_Part):
+    """`requests_per_s`: how many REST requests a second it may make; more are answered with 429."""
+
     account_sid: str
     auth_token: str
     api_keys: dict[str, str] = Field(default_factory=dict)
+    friendly_name: str = "Simulated account"
+    status: AccountStatus = "active"
+    requests_per_s: float | None = None
     numbers: list[TwilioNumber] = Field(default_factory=list)
 
 
 class VonageApplication(_Part):
-    """One of `public_key` (PEM), `public_key_file` and `private_key_file` is needed."""
+    """One of `public_key` (PEM), `public_key_file` and `private_key_file` is needed.
+
+    `requests_per_s`: how many REST requests a second the account (the API key, also of other applications) may make.
+    `spare_numbers`: belong to the account and are linked to no application.
+    """
 
     application_id: str
     api_key: str
@@ -62,7 +76,10 @@ class VonageApplication(_Part):
     event_method: Method = "POST"
     fallback_answer_url: str | None = None
     fallback_method: Method = "GET"
+    signed_callbacks: bool = True
+    requests_per_s: float | None = None
     numbers: list[str] = Field(default_factory=list)
+    spare_numbers: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_key(self) -> "VonageApplication":
@@ -129,10 +146,11 @@ class Simulation(_Part):
     vonage: Vonage = Field(default_factory=Vonage)
     callees: dict[str, CalleeEntry] = Field(default_factory=dict)
     faults: FaultsEntry = Field(default_factory=FaultsEntry)
+    rest_faults: list[RestFault] = Field(default_factory=list)
 
     def config(self, **overriding: Any) -> SimConfig:
         """The settings; what is given (and not None) overrides the file."""
-        settings = self.model_dump(exclude={"twilio", "vonage", "callees", "faults"})
+        settings = self.model_dump(exclude={"twilio", "vonage", "callees", "faults", "rest_faults"})
         settings |= {name: value for name, value in overriding.items() if value is not None}
         return SimConfig(**settings, faults=self.faults.faults())
 
@@ -141,6 +159,9 @@ class Simulation(_Part):
         for entry in self.twilio.accounts:
             account = sim.twilio.add_account(entry.account_sid, entry.auth_token)
             account.api_keys.update(entry.api_keys)
+            account.friendly_name, account.status = entry.friendly_name, entry.status
+            if entry.requests_per_s is not None:
+                sim.limit_requests(entry.account_sid, entry.requests_per_s)
             for number in entry.numbers:
                 urls = number.model_dump(exclude={"number"}, exclude_none=True)
                 account.add_number(number.number, **urls)
@@ -161,8 +182,14 @@ class Simulation(_Part):
                 private_key=wanted.private_key_file.read_text() if wanted.private_key_file else None,
                 **webhooks,
             )
+            application.voice["signed_callbacks"] = wanted.signed_callbacks
+            if wanted.requests_per_s is not None:
+                sim.limit_requests(wanted.api_key, wanted.requests_per_s)
             for msisdn in wanted.numbers:
                 sim.vonage.add_number(application, msisdn)
+            for msisdn in wanted.spare_numbers:
+                sim.vonage.add_number(None, msisdn, api_key=wanted.api_key)
+        sim.rest_faults = self.rest_faults
         for who, manners in self.callees.items():
             if who == "default":
                 sim.callees.default = manners.callee()

@@ -1,6 +1,7 @@
 """The simulator: both carriers behind one address."""
 
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,9 +11,13 @@ from aiohttp import web
 from carrier_sim.callee import Callees
 from carrier_sim.config import SimConfig
 from carrier_sim.control import Control
+from carrier_sim.control_customers import CustomersControl
 from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
+from carrier_sim.rest_faults import RestFault
+from carrier_sim.rest_gate import RestGate
+from carrier_sim.rest_log import RestLog
 from carrier_sim.tls import Authority
 from carrier_sim.twilio.carrier import TwilioCarrier
 from carrier_sim.twilio.rest import TwilioRest
@@ -34,6 +39,7 @@ class CarrierSim:
         self._exchange = Exchange(self.config)
         self.twilio = TwilioCarrier(self._exchange)
         self.vonage = VonageCarrier(self._exchange)
+        self._gate = RestGate(self.twilio, self.vonage)
         self._temporary = None if self.config.home else tempfile.TemporaryDirectory(prefix="carrier-sim-")
         home = self.config.home or Path(self._temporary.name if self._temporary else ".")
         home.mkdir(parents=True, exist_ok=True)
@@ -66,6 +72,24 @@ class CarrierSim:
         self._exchange.faults = faults
 
     @property
+    def rest_faults(self) -> Sequence[RestFault]:
+        """What the REST APIs do wrong from now on, first match first; assign to change it. Counts begin at zero then."""
+        return self._gate.faults.rules
+
+    @rest_faults.setter
+    def rest_faults(self, rules: Iterable[RestFault]) -> None:
+        self._gate.faults.replace(rules)
+
+    @property
+    def rest_log(self) -> RestLog:
+        """The REST requests that came."""
+        return self._gate.log
+
+    def limit_requests(self, account: str, per_s: float | None) -> None:
+        """REST requests a second that an account (Account SID, or Vonage API key) may make; more are 429. None: no limit."""
+        self._gate.limits.set(account, per_s)
+
+    @property
     def reports(self) -> list[CallReport]:
         """The calls that are over, in the order they ended."""
         return self._exchange.reports
@@ -95,6 +119,7 @@ class CarrierSim:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._gate.stop()
         await self._exchange.stop()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -102,9 +127,10 @@ class CarrierSim:
             self._temporary.cleanup()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=1024 * 1024)
+        app = web.Application(client_max_size=1024 * 1024, middlewares=[self._gate.middleware()])
         app.add_routes(TwilioRest(self.twilio).routes())
         app.add_routes(VonageRest(self.vonage).routes())
         app.add_routes(VonageSettingsRest(self.vonage).routes())
         app.add_routes(Control(self._exchange, self.twilio, self.vonage).routes())
+        app.add_routes(CustomersControl(self._gate, self.twilio, self.vonage).routes())
         return app

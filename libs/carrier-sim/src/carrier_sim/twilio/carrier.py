@@ -40,6 +40,11 @@ class TwilioCarrier:
     def place(self, from_number: str, to_number: str, *, faults: Faults | None = None) -> TwilioCall:
         """An inbound call that has not begun yet: run it with `run_inbound`, or use `call_in`."""
         account, number = self.number(to_number)
+        # https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource: then the number's own URLs are ignored.
+        if governor := number.voice_application_sid or number.trunk_sid:
+            raise LookupError(f"calls to {to_number} go to {governor}, which is not simulated")
+        if not number.voice or account.status != "active":
+            raise LookupError(f"{to_number} takes no calls: no voice, or its account is {account.status}")
         plan = Plan(
             source=Source(number.voice_url, number.voice_method),
             fallback_url=number.voice_fallback_url,

@@ -20,7 +20,7 @@ def account_resource(account: Account) -> dict[str, Any]:
         "friendly_name": account.friendly_name,
         "owner_account_sid": account.sid,
         "sid": account.sid,
-        "status": "active",
+        "status": account.status,
         "subresource_uris": {
             "calls": f"{PREFIX}/{account.sid}/Calls.json",
             "incoming_phone_numbers": f"{PREFIX}/{account.sid}/IncomingPhoneNumbers.json",
@@ -86,7 +86,7 @@ def number_resource(account: Account, number: Number) -> dict[str, Any]:
         "api_version": API_VERSION,
         "beta": False,
         "bundle_sid": None,
-        "capabilities": {"voice": True, "sms": True, "mms": True, "fax": False},
+        "capabilities": {"voice": number.voice, "sms": True, "mms": True, "fax": False},
         "date_created": rfc2822(number.created),
         "date_updated": rfc2822(number.updated),
         "emergency_address_sid": None,

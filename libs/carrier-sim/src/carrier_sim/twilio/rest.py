@@ -20,6 +20,7 @@ from carrier_sim.twilio.carrier import TwilioCarrier
 from carrier_sim.twilio.fields import API_VERSION
 from carrier_sim.twilio.plan import Detection, Plan, Source
 from carrier_sim.twilio.resources import PREFIX, account_resource, call_resource, number_resource
+from carrier_sim.twilio.rest_errors import RestError, not_found
 
 _E164 = re.compile(r"^\+[1-9]\d{1,14}$")
 _SEND_DIGITS = re.compile(r"^[0-9*#wW]{1,32}$")
@@ -28,29 +29,6 @@ _METHODS = {"GET", "POST"}
 _MAX_PAGE = 1000
 
 Form = MultiDictProxy[Any]
-
-
-class RestError(Exception):
-    """An error as Twilio answers it."""
-
-    def __init__(self, code: int, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status
-
-    def response(self) -> web.Response:
-        headers = {"WWW-Authenticate": 'Basic realm="Twilio API"'} if self.status == 401 else None
-        return web.json_response(
-            {
-                "code": self.code,
-                "message": self.message,
-                "more_info": f"https://www.twilio.com/docs/errors/{self.code}",
-                "status": self.status,
-            },
-            status=self.status,
-            headers=headers,
-        )
 
 
 class TwilioRest:
@@ -65,7 +43,7 @@ class TwilioRest:
         call = f"{account}/Calls/{{sid}}.json"
         number = f"{account}/IncomingPhoneNumbers/{{sid}}.json"
         return [
-            web.get(f"{account}.json", self._guard(self._fetch_account)),
+            web.get(f"{account}.json", self._guard(self._fetch_account, always=True)),
             web.post(f"{account}/Calls.json", self._guard(self._create_call)),
             web.get(f"{account}/Calls.json", self._guard(self._list_calls)),
             web.get(call, self._guard(self._fetch_call)),
@@ -78,13 +56,15 @@ class TwilioRest:
         ]
 
     def _guard(
-        self, handle: Callable[[Account, web.Request, Form], web.Response]
+        self, handle: Callable[[Account, web.Request, Form], web.Response], *, always: bool = False
     ) -> Callable[[web.Request], Any]:
-        """Authenticate, read the form, and answer errors in Twilio's shape."""
+        """Authenticate, read the form, and answer errors in Twilio's shape. `always`: also for an account that is not active."""
 
         async def guarded(request: web.Request) -> web.Response:
             try:
                 account = self._authenticate(request)
+                if account.status != "active" and not always:
+                    raise RestError(20005, "Account not active", 403)
                 form: Form = await request.post()
                 return handle(account, request, form)
             except RestError as error:
@@ -93,7 +73,7 @@ class TwilioRest:
         return guarded
 
     async def _unknown(self, request: web.Request) -> web.Response:
-        return _not_found(request).response()
+        return not_found(request).response()
 
     def _authenticate(self, request: web.Request) -> Account:
         # Unknown account, wrong secret, no credentials: the same answer, so that nothing can be learned from it.
@@ -219,7 +199,7 @@ class TwilioRest:
     def _call(self, account: Account, request: web.Request) -> TwilioCall:
         call = self._carrier.calls.get(request.match_info["sid"])
         if call is None or call.account is not account:
-            raise _not_found(request)
+            raise not_found(request)
         return call
 
     def _fetch_call(self, account: Account, request: web.Request, form: Form) -> web.Response:
@@ -279,7 +259,7 @@ class TwilioRest:
     def _number(self, account: Account, request: web.Request) -> Number:
         number = account.numbers.get(request.match_info["sid"])
         if number is None:
-            raise _not_found(request)
+            raise not_found(request)
         return number
 
     def _list_numbers(self, account: Account, request: web.Request, form: Form) -> web.Response:
@@ -323,10 +303,6 @@ class TwilioRest:
             setattr(number, attribute, value)
         number.updated = datetime.now(UTC)
         return web.json_response(number_resource(account, number))
-
-
-def _not_found(request: web.Request) -> RestError:
-    return RestError(20404, f"The requested resource {request.path} was not found", 404)
 
 
 def _method(form: Form, name: str) -> str:

@@ -7,17 +7,28 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 @dataclass(slots=True)
 class Number:
-    """A virtual number. `msisdn`: digits only. `fields`: what `/number/update` set, in the API's names."""
+    """A virtual number. `msisdn`: digits only. `fields`: what `/number/update` set, in the API's names.
+
+    `voice`: whether it can take calls at all.
+    """
 
     msisdn: str
     country: str
     api_key: str
     app_id: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    voice: bool = True
+
+    @property
+    def forwarded(self) -> str | None:
+        """`sip` or `tel` when calls go there, whatever application the number is linked to."""
+        kind = self.fields.get("voiceCallbackType")
+        return kind if kind in ("sip", "tel") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +86,9 @@ def new_application(
 ) -> Application:
     """An application with a voice capability. `public_key`: PEM. Raises `ValueError` when an argument cannot be right."""
     uuid.UUID(application_id)
-    serialization.load_pem_public_key(public_key.encode())
     return Application(
         application_id,
-        public_key,
+        checked_public_key(public_key),
         api_key,
         api_secret,
         signature_secret,
@@ -88,6 +98,20 @@ def new_application(
             "privacy": {"improve_ai": False},
         },
     )
+
+
+def new_private_key() -> str:
+    """A fresh private key (PEM), as the dashboard generates one and shows it once."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode("ascii")
+
+
+def checked_public_key(pem: str) -> str:
+    """The same, if it is a public key (PEM). Raises `ValueError`."""
+    serialization.load_pem_public_key(pem.encode())
+    return pem
 
 
 def public_half(private_key: str) -> str:

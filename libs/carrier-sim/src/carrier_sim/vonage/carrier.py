@@ -90,6 +90,10 @@ class VonageCarrier:
         application = self.applications.get(number.app_id or "") if number else None
         if number is None or application is None:
             raise LookupError(f"no simulated Vonage application has the number {to_number}")
+        if number.forwarded or not number.voice:
+            raise LookupError(
+                f"calls to {to_number} do not go to an application: {number.forwarded or 'no voice'}"
+            )
         answer = application.webhook("answer_url")
         if answer is None:
             raise LookupError(f"the application {application.id} has no answer_url")

@@ -44,6 +44,35 @@ def bad_request(detail: str, kind: str = "#bad-request", **more: Any) -> RestErr
     return RestError(400, kind, "Bad Request", detail, **more)
 
 
+# The problem type and title that go with a status when a test asks only for the status.
+_PROBLEMS = {
+    400: ("#bad-request", "Bad Request", "The request is invalid"),
+    401: ("#unauthorized", "Invalid credentials supplied", "You did not provide correct credentials."),
+    403: ("#forbidden", "Your account is not provisioned", "This account may not use this API"),
+    404: ("#not-found", "Not Found", "It does not exist, or you do not have access"),
+    429: ("#throttled", "Rate Limit Hit", "Please wait, then retry your request"),
+    500: ("#internal-error", "Internal Error", "There was an error on our side"),
+    503: ("#unavailable", "Service Unavailable", "The service is not available at the moment"),
+}
+_LABELS = {401: "authentication failed", 420: "method failed", 429: "throttled", 500: "internal error"}
+
+
+def numbers_error(code: int, label: str, status: int | None = None) -> web.Response:
+    """An error as the account and Numbers APIs answer it."""
+    return web.json_response(
+        {"error-code": str(code), "error-code-label": label}, status=code if status is None else status
+    )
+
+
+def of_status(status: int, path: str, code: int | str | None = None) -> web.Response:
+    """The error Vonage answers with `status` on a path, with another `code` (problem type, error code) if one is given."""
+    kind, title, detail = _PROBLEMS.get(status, ("#error", "Error", "Something went wrong"))
+    if path.startswith(("/account/", "/number/")):
+        number = int(code) if code is not None and str(code).isdigit() else status
+        return numbers_error(number, _LABELS.get(number, title.lower()), status)
+    return RestError(status, kind if code is None else f"#{code}", title, detail).response()
+
+
 def guard(handle: Callable[[web.Request, bytes], web.Response]) -> Callable[[web.Request], Any]:
     """Read the body, and answer errors in Vonage's shape."""
 

@@ -19,6 +19,7 @@ from carrier_sim.vonage.rest_common import (
     guard,
     json_object,
     not_found,
+    numbers_error,
     unauthorized,
 )
 
@@ -107,21 +108,20 @@ class VonageSettingsRest:
         }
         return web.json_response(application_resource(application))
 
-    # --- numbers and account
-    # -----------------------------------------------------------------------------------------------------
+    # --- numbers and account -------------------------------------------------------------------------------------------------
 
     def _balance(self, request: web.Request, body: bytes) -> web.Response:
         try:
             self._account(request)
         except RestError:
-            return _numbers_error(401, "authentication failed")
+            return numbers_error(401, "authentication failed")
         return web.json_response({"value": 10.28, "autoReload": False})
 
     def _list_numbers(self, request: web.Request, body: bytes) -> web.Response:
         try:
             key = self._account(request)
         except RestError:
-            return _numbers_error(401, "authentication failed")
+            return numbers_error(401, "authentication failed")
         query = request.query
         size, index = count(query, "size", 10, 100), count(query, "index", 1, 10**6)
         found = [
@@ -137,27 +137,23 @@ class VonageSettingsRest:
         try:
             key = self._account(request)
         except RestError:
-            return _numbers_error(401, "authentication failed")
+            return numbers_error(401, "authentication failed")
         form = _form(request, body)
         number = self._carrier.numbers.get(form.get("msisdn", ""))
         if number is None or number.api_key != key or number.country != form.get("country"):
-            return _numbers_error(420, "method failed")
+            return numbers_error(420, "method failed")
         if form.get("voiceCallbackType") not in (None, "", "sip", "tel", "app"):
-            return _numbers_error(420, "Invalid value for parameter: voiceCallbackType")
+            return numbers_error(420, "Invalid value for parameter: voiceCallbackType")
         # What is left out is reset.
         application_id = form.get("app_id") or None
         if form.get("voiceCallbackType") == "app":
             application_id = form.get("voiceCallbackValue")
         if application_id is not None and application_id not in self._carrier.applications:
-            return _numbers_error(420, "Invalid value for parameter: app_id")
+            return numbers_error(420, "Invalid value for parameter: app_id")
         number.app_id = application_id
         kept = ("moHttpUrl", "voiceCallbackType", "voiceCallbackValue", "voiceStatusCallback")
         number.fields = {name: form[name] for name in kept if form.get(name)}
         return web.json_response({"error-code": "200", "error-code-label": "success"})
-
-
-def _numbers_error(code: int, label: str) -> web.Response:
-    return web.json_response({"error-code": str(code), "error-code-label": label}, status=code)
 
 
 def _form(request: web.Request, body: bytes) -> dict[str, str]:
@@ -236,7 +232,7 @@ def number_resource(number: Number) -> dict[str, Any]:
         "country": number.country,
         "msisdn": number.msisdn,
         "type": "mobile-lvn",
-        "features": ["VOICE", "SMS", "MMS"],
+        "features": ["VOICE", "SMS", "MMS"] if number.voice else ["SMS", "MMS"],
         **{name: value for name, value in number.fields.items() if name != "voiceStatusCallback"},
     }
     if number.app_id:
