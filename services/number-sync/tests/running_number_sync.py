@@ -18,6 +18,7 @@ from offhook.topics import Topic
 
 KEYS = {"ada": "key-of-ada", "bob": "key-of-bob"}
 KEYRING = "k1:" + base64.b64encode(bytes(range(32))).decode()
+NOBODY = "http://127.0.0.1:1"  # where no provider listens
 PUBLIC_URL = "https://voice.example.com"
 
 TWILIO = {"account_sid": "AC" + "0a" * 16, "auth_token": "canary0twilio0token0canary012345"}

@@ -219,16 +219,36 @@ async def test_a_mask_sent_back_keeps_the_stored_secret(service: Service, shown:
 
 
 @on_sqlite
-async def test_credentials_whose_key_is_lost_can_be_entered_again(run_service: RunService) -> None:
+async def test_a_lost_key_spoils_no_list_and_secrets_can_be_entered_again(run_service: RunService) -> None:
     async with run_service() as service:
         one = f"{C}/{(await make_configuration(service.api))['configuration_id']}"
+        workflow = f"/workflows/{(await make_workflow(service.api, headers={'X-A': 'old'}))['workflow_id']}"
     async with run_service(keyring=new_key("k2")) as service:
-        problem(await service.api.get(one), 500)
+        await make_configuration(service.api, "Other")
+        await make_workflow(service.api, headers={"X-A": "new"})
+        lost, other = (await service.api.get(C)).json()["configurations"]
+        assert lost["credentials"] is None
+        assert (lost["verification"]["state"], lost["verification"]["code"]) == ("refused", "key-lost")
+        assert "Enter them again" in lost["verification"]["sentence"]
+        assert other["credentials"]["auth_token"] == "••••••••2345"
+        assert (await service.api.post(f"{one}/test")).json()["code"] == "key-lost"
         half = {"account_sid": TWILIO["account_sid"]}
         problem(await service.api.patch(one, json={"credentials": half}), 422)
         answer = await service.api.patch(one, json={"credentials": TWILIO})
         assert answer.status_code == 200, answer.text
-        assert (await service.api.get(one)).json()["account"] == TWILIO["account_sid"]
+        assert answer.json()["account"] == TWILIO["account_sid"]
+        assert answer.json()["verification"]["code"] != "key-lost"
+
+        assert [item["headers"] for item in (await service.api.get("/workflows")).json()["workflows"]] == [
+            None,
+            {"X-A": "••••••••"},
+        ]
+        renamed = await service.api.patch(workflow, json={"name": "New"})
+        assert (renamed.json()["name"], renamed.json()["headers"]) == ("New", None)
+        # What is lost cannot be kept by its mask.
+        problem(await service.api.patch(workflow, json={"headers": {"X-A": "••••••••"}}), 422)
+        entered = await service.api.patch(workflow, json={"headers": {"X-A": "again"}})
+        assert entered.json()["headers"] == {"X-A": "••••••••"}
 
 
 async def test_one_credential_can_be_changed_added_and_removed(service: Service) -> None:
@@ -301,12 +321,14 @@ async def test_while_the_store_is_away_the_answer_says_so_and_it_goes_on_when_it
         await server.stop()
 
 
-async def test_a_configuration_with_numbers_is_deleted_only_with_them(service: Service) -> None:
+@pytest.mark.parametrize("how", ["detach", "leave"])
+async def test_a_configuration_with_numbers_is_deleted_only_with_them(service: Service, how: str) -> None:
     made = await make_configuration(service.api)
     number = await make_number(service.api, made, number="+14155551234")
     path = f"{C}/{made['configuration_id']}"
-    assert "+14155551234" in problem(await service.api.delete(path), 409)
-    assert (await service.api.delete(path, params={"numbers": "delete"})).status_code == 204
+    for keep in ({}, {"numbers": "keep"}):
+        assert "+14155551234" in problem(await service.api.delete(path, params=keep), 409)
+    assert (await service.api.delete(path, params={"numbers": how})).status_code == 204
     problem(await service.api.get(path), 404)
     assert await service.newest(CONFIGURATIONS) == {}
     assert number["number_id"] not in await service.newest(NUMBERS)

@@ -15,10 +15,15 @@ from number_sync import publishing
 from number_sync.api import Parts, create_router, install_errors
 from number_sync.configurations import Configurations
 from number_sync.database import Clock, Database, now_ms
+from number_sync.imports import Imports
+from number_sync.inquiries import Inquiries
 from number_sync.introductions import Introductions
+from number_sync.last_calls import LastCalls
 from number_sync.numbers import Numbers
 from number_sync.outbox import Relay
 from number_sync.settings import NumberSyncSettings
+from number_sync.sync.store import mark_due
+from number_sync.verification import Verifier
 from number_sync.worker import CommandWorker, WorkerSettings
 from number_sync.workflows import Workflows
 from offhook.bus import Bus
@@ -68,6 +73,9 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     )
     bus.consume(CALL_COMMANDS, group=SERVICE, handler=worker.record_commands)
     bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
+    bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
+    numbers = Numbers(database, clock=clock)
+    inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url)
     background: list[asyncio.Task[None]] = []
 
     async def tell_everything(connection: AsyncConnection) -> int:
@@ -107,6 +115,10 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             if task.done() and not task.cancelled():
                 yield f"the {task.get_name()} has stopped; restart the process"
 
+    async def check_now(number_id: str) -> None:
+        async with database.write() as connection:
+            await mark_due(connection, number_id=number_id, at=now_ms(clock))
+
     bus.add_check(waiting)
     app = create_app(
         SERVICE,
@@ -122,8 +134,11 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             Parts(
                 database=database,
                 configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
-                numbers=Numbers(database, clock=clock),
+                numbers=numbers,
                 workflows=Workflows(database, keyring, clock=clock),
+                verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
+                imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
+                check_now=check_now,
                 providers=registry.PROVIDERS,
             ),
             require_user(ApiKeys(settings.api_keys)),

@@ -1,7 +1,7 @@
 """Configurations: a user's accounts at providers, with their credentials sealed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -148,8 +148,12 @@ class Configurations:
 
         return await self._database.transact(work)
 
-    async def delete(self, user_id: str, configuration_id: str, *, with_numbers: bool) -> None:
-        """Raises `ConflictError` when it has numbers and they are not to go with it."""
+    async def delete(
+        self, user_id: str, configuration_id: str, *, numbers_are: Literal["keep", "detach", "leave"] = "keep"
+    ) -> None:
+        """What becomes of its numbers: with `keep` a configuration that has any stays (`ConflictError`); with `detach`
+        they go with it, and are let go at the provider in the background; with `leave` the provider is not touched.
+        """
 
         async def work(connection: AsyncConnection) -> None:
             await find_configuration(connection, user_id, configuration_id, lock=True)
@@ -161,10 +165,11 @@ class Configurations:
                     .with_for_update()
                 )
             ).all()
-            if numbers and not with_numbers:
+            if numbers and numbers_are == "keep":
                 raise ConflictError(
                     f"the configuration has {_list([row.e164 for row in numbers])}; delete its numbers first, "
-                    "or repeat the request with ?numbers=delete"
+                    "or repeat the request with ?numbers=detach (they are let go at the provider) or "
+                    "?numbers=leave (the provider is not touched)"
                 )
             await connection.execute(
                 delete(phone_numbers).where(phone_numbers.c.configuration_id == configuration_id)

@@ -1,7 +1,7 @@
 """Phone numbers of configurations, and the workflow that answers each."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -117,7 +117,16 @@ class Numbers:
 
         return await self._database.transact(work)
 
-    async def delete(self, user_id: str, configuration_id: str, number_id: str) -> None:
+    async def delete(
+        self,
+        user_id: str,
+        configuration_id: str,
+        number_id: str,
+        *,
+        at_provider: Literal["detach", "leave"] = "detach",
+    ) -> None:
+        """With `detach` the number is let go at the provider in the background; with `leave` the provider is not touched."""
+
         async def work(connection: AsyncConnection) -> None:
             await find_configuration(connection, user_id, configuration_id, lock=True)
             await self._find(connection, user_id, configuration_id, number_id, lock=True)

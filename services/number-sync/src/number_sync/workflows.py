@@ -15,6 +15,7 @@ from number_sync.errors import ConflictError, InvalidError, LimitError, NotFound
 from number_sync.masks import is_mask, mask
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
+from offhook.errors import KeyringError
 from offhook.identities import is_id, new_id
 from offhook.security.keyring import Keyring
 from offhook.topics import WORKFLOWS
@@ -91,7 +92,7 @@ class Workflows:
             if "agent_url" in columns:
                 columns["agent_url"] = agent_url(columns["agent_url"])
             if "headers" in columns:
-                headers = accept_headers(columns.pop("headers"), self.headers(row))
+                headers = accept_headers(columns.pop("headers"), self._stored(row))
                 columns["sealed_headers"] = self._seal(headers, workflow_id)
             changed: Row[Any] = (
                 await connection.execute(
@@ -132,13 +133,21 @@ class Workflows:
         await self._database.transact(work)
 
     def headers(self, row: Row[Any]) -> dict[str, str]:
-        """The headers for the agent, in clear."""
+        """The headers for the agent, in clear. Raises `KeyringError` when the key ring has lost their key."""
         if row.sealed_headers is None:
             return {}
         return creds.unseal(self._keyring, row.sealed_headers, context=row.id)
 
+    def _stored(self, row: Row[Any]) -> dict[str, str]:
+        """What new headers are laid over: nothing when the key of the old ones is lost, so that they can be entered
+        again."""
+        try:
+            return self.headers(row)
+        except KeyringError:
+            return {}
+
     def masked_headers(self, row: Row[Any]) -> dict[str, str]:
-        """The headers as they may be shown: all values are taken for secrets."""
+        """The headers as they may be shown: all values are taken for secrets. Raises `KeyringError`."""
         return {name: mask(value) for name, value in self.headers(row).items()}
 
     def _seal(self, headers: Mapping[str, str], workflow_id: str) -> str | None:

@@ -1,27 +1,33 @@
 """Configurations: a user's accounts at providers."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import Row
 
-from number_sync import publishing
+from number_sync import publishing, standing
 from number_sync.api.models import (
     ConfigurationChange,
     ConfigurationIn,
     ConfigurationOut,
     ConfigurationsOut,
+    CountsOut,
     CredentialFieldOut,
     Cursor,
     Limit,
     ProviderOut,
     ProvidersOut,
+    TestOut,
+    VerificationOut,
     WebhooksOut,
     changes,
     instant,
+    instant_or_none,
 )
 from number_sync.api.parts import CONFIGURATIONS, ONE_CONFIGURATION, PREFIX, Parts, UserOf
 from number_sync.paging import DEFAULT_LIMIT
+from number_sync.verification import KEY_LOST, Verification
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, status_path
 from offhook.providers.base import credential_fields
 
@@ -31,32 +37,32 @@ def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
     router = APIRouter(tags=["configurations"])
     configurations = parts.configurations
 
-    async def webhooks() -> WebhooksOut | None:
+    async def out(rows: Sequence[Row[Any]]) -> list[ConfigurationOut]:
         async with parts.database.read() as connection:
             url = await publishing.public_url(connection)
-        if url is None:
-            return None
-        return WebhooksOut(
-            inbound_url=url + INBOUND_PATH,
-            fallback_url=url + INBOUND_FALLBACK_PATH,
-            status_url=url + status_path(),
-        )
+            counts = await standing.counts(connection, [row.id for row in rows])
+        webhooks = None if url is None else _webhooks(url)
+        return [one_out(row, counts[row.id], webhooks) for row in rows]
 
-    def out(row: Row[Any], urls: WebhooksOut | None) -> ConfigurationOut:
+    def one_out(row: Row[Any], counts: Mapping[str, int], webhooks: WebhooksOut | None) -> ConfigurationOut:
+        verification = parts.verifier.of(row)
         return ConfigurationOut(
             configuration_id=row.id,
             name=row.name,
             provider=row.provider,
             account=row.account,
-            credentials=configurations.masked(row),
+            credentials=None if verification.code == KEY_LOST else configurations.masked(row),
+            verification=VerificationOut(**_verification(verification)),
             paused=row.paused,
             default_for_outbound=row.default_for_outbound,
-            webhooks=urls,
+            repair_drift=row.repair_drift,
+            numbers=CountsOut.model_validate(counts),
+            webhooks=webhooks,
             created_at=instant(row.created_at),
             updated_at=instant(row.updated_at),
         )
 
-    @router.get(CONFIGURATIONS + "/providers")
+    @router.get(CONFIGURATIONS + "/providers", summary="List providers")
     async def list_providers(user: User) -> ProvidersOut:
         """The providers there are, and what each needs to know."""
         return ProvidersOut(
@@ -79,38 +85,82 @@ def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
             ]
         )
 
-    @router.post(CONFIGURATIONS, status_code=201)
+    @router.post(CONFIGURATIONS, status_code=201, summary="Add a configuration")
     async def create_configuration(user: User, body: ConfigurationIn, response: Response) -> ConfigurationOut:
+        """The credentials are tried at the provider, for eight seconds at most. It is stored whatever comes of that:
+        see `verification`."""
         row = await configurations.create(user, **dict(body))
+        await parts.verifier.test(user, row.id)
         response.headers["Location"] = f"{PREFIX}{CONFIGURATIONS}/{row.id}"
-        return out(row, await webhooks())
+        return (await out([await configurations.get(user, row.id)]))[0]
 
-    @router.get(CONFIGURATIONS)
+    @router.get(CONFIGURATIONS, summary="List configurations")
     async def list_configurations(
         user: User, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
     ) -> ConfigurationsOut:
+        """The oldest first."""
         page = await configurations.list(user, limit=limit, after=cursor)
-        urls = await webhooks()
-        return ConfigurationsOut(configurations=[out(row, urls) for row in page.rows], next_cursor=page.next)
+        return ConfigurationsOut(configurations=await out(page.rows), next_cursor=page.next)
 
-    @router.get(ONE_CONFIGURATION)
+    @router.get(ONE_CONFIGURATION, summary="Read a configuration")
     async def read_configuration(user: User, configuration_id: str) -> ConfigurationOut:
-        return out(await configurations.get(user, configuration_id), await webhooks())
+        """Secrets are masked."""
+        return (await out([await configurations.get(user, configuration_id)]))[0]
 
-    @router.patch(ONE_CONFIGURATION)
+    @router.patch(ONE_CONFIGURATION, summary="Change a configuration")
     async def change_configuration(
         user: User, configuration_id: str, body: ConfigurationChange
     ) -> ConfigurationOut:
+        """Credentials that are sent are tried at the provider, as at the creation."""
         row = await configurations.update(user, configuration_id, changes(body))
-        return out(row, await webhooks())
+        if body.credentials:
+            await parts.verifier.test(user, configuration_id)
+            row = await configurations.get(user, configuration_id)
+        return (await out([row]))[0]
 
-    @router.delete(ONE_CONFIGURATION, status_code=204)
+    @router.post(ONE_CONFIGURATION + "/test", summary="Try the credentials")
+    async def test_configuration(user: User, configuration_id: str) -> TestOut:
+        """Asks the provider, for eight seconds at most, and keeps what it says as the configuration's `verification`."""
+        result = await parts.verifier.test(user, configuration_id)
+        return TestOut(**_verification(result), account_name=result.account_name)
+
+    @router.post(ONE_CONFIGURATION + "/default", summary="Make it the default for outbound calls")
+    async def make_default(user: User, configuration_id: str) -> ConfigurationOut:
+        """The configuration that was the default until now is it no longer."""
+        row = await configurations.update(user, configuration_id, {"default_for_outbound": True})
+        return (await out([row]))[0]
+
+    @router.delete(ONE_CONFIGURATION, status_code=204, summary="Delete a configuration")
     async def delete_configuration(
         user: User,
         configuration_id: str,
-        numbers_too: Annotated[Literal["keep", "delete"], Query(alias="numbers")] = "keep",
+        numbers: Annotated[
+            Literal["keep", "detach", "leave"],
+            Query(
+                description="What becomes of its phone numbers. `keep`: a configuration that has any is not deleted "
+                "(409). `detach`: they are deleted, and let go at the provider in the background, where it can be "
+                "reached. `leave`: they are deleted, and the provider is not touched."
+            ),
+        ] = "keep",
     ) -> None:
-        """With `?numbers=delete` its phone numbers go with it; without, a configuration that has any stays (409)."""
-        await configurations.delete(user, configuration_id, with_numbers=numbers_too == "delete")
+        """Never waits for the provider."""
+        await configurations.delete(user, configuration_id, numbers_are=numbers)
 
     return router
+
+
+def _webhooks(url: str) -> WebhooksOut:
+    return WebhooksOut(
+        inbound_url=url + INBOUND_PATH,
+        fallback_url=url + INBOUND_FALLBACK_PATH,
+        status_url=url + status_path(),
+    )
+
+
+def _verification(verification: Verification) -> dict[str, Any]:
+    return {
+        "state": verification.state,
+        "code": verification.code,
+        "sentence": verification.sentence,
+        "at": instant_or_none(verification.at),
+    }

@@ -57,13 +57,17 @@ class Strict(BaseModel):
 
 
 class ConfigurationIn(Strict):
-    """`credentials`: the fields that `GET /telephony-configurations/providers` lists for the provider."""
+    """`credentials`: the fields that `GET /telephony-configurations/providers` lists for the provider.
+
+    `repair_drift`: settings that somebody else changed at the provider are set again; false: only reported.
+    """
 
     name: Name
     provider: Annotated[str, StringConstraints(max_length=32)]
     credentials: Credentials
     paused: bool = False
     default_for_outbound: bool = False
+    repair_drift: bool = True
 
 
 class ConfigurationChange(Strict):
@@ -74,6 +78,7 @@ class ConfigurationChange(Strict):
     credentials: Credentials = Field(default_factory=dict)
     paused: bool = False
     default_for_outbound: bool = False
+    repair_drift: bool = True
 
 
 class NumberIn(Strict):
@@ -159,19 +164,52 @@ class WebhooksOut(BaseModel):
     status_url: str
 
 
+class VerificationOut(BaseModel):
+    """What the provider said to the credentials. `code` and `sentence`, with the remedy, say why they are refused or not
+    verified; `at` is when the provider was asked."""
+
+    state: Literal["verified", "refused", "not-verified"]
+    code: str | None
+    sentence: str | None
+    at: datetime | None
+
+
+class TestOut(VerificationOut):
+    """`account_name`: what the provider calls the account."""
+
+    __test__ = False  # not a test, whatever its name says
+
+    account_name: str | None
+
+
+class CountsOut(BaseModel):
+    """How many of the configuration's numbers are in which sync state."""
+
+    total: int
+    pending: int
+    synced: int
+    drifted: int
+    failed: int
+    detached: int
+
+
 class ConfigurationOut(BaseModel):
     """`account`: the provider's name for it. Secret credentials are masked; null where nothing is stored.
 
-    `webhooks` is null while the installation has no public URL.
+    `credentials` is null as a whole when they cannot be opened (`verification.code` is then `key-lost`). `webhooks` is
+    null while the installation has no public URL.
     """
 
     configuration_id: str
     name: str
     provider: str
     account: str
-    credentials: dict[str, str | None]
+    credentials: dict[str, str | None] | None
+    verification: VerificationOut
     paused: bool
     default_for_outbound: bool
+    repair_drift: bool
+    numbers: CountsOut
     webhooks: WebhooksOut | None
     created_at: datetime
     updated_at: datetime
@@ -182,8 +220,54 @@ class ConfigurationsOut(BaseModel):
     next_cursor: str | None
 
 
+class DifferenceOut(BaseModel):
+    """A setting by the provider's own name; an empty text is "not set"."""
+
+    setting: str
+    wanted: str
+    found: str
+
+
+class DriftOut(BaseModel):
+    """The last time somebody else had changed the number's settings, and whether they were set again."""
+
+    at: datetime
+    differs: list[DifferenceOut]
+    repaired: bool
+
+
+class SyncOut(BaseModel):
+    """Where the number stands at its provider.
+
+    `state`: `pending` (to be set), `synced` (seen to be as wanted), `drifted` (somebody changed it), `failed`,
+    `detached` (nothing of ours is set: nobody answers here). `reason` is a documented code, `sentence` and `remedy` are
+    for people. `differs` and `compared` are of the comparison at `compared_at`; `changed_at` is when the state changed,
+    `pushed_at` when something was last set, `next_at` when it will be compared again.
+    """
+
+    state: Literal["pending", "synced", "drifted", "failed", "detached"]
+    reason: str | None
+    sentence: str | None
+    remedy: str | None
+    differs: list[DifferenceOut]
+    compared: list[str]
+    compared_at: datetime | None
+    changed_at: datetime | None
+    pushed_at: datetime | None
+    last_drift: DriftOut | None
+    next_at: datetime | None
+
+
+class LastCallOut(BaseModel):
+    """The last call that came in. `answered` and `completed` mean that an agent took it; `at` is when it came."""
+
+    workflow_run_id: str
+    status: str
+    at: datetime
+
+
 class NumberOut(BaseModel):
-    """`number` is E.164."""
+    """`number` is E.164. `last_call` is null until one has come in."""
 
     number_id: str
     configuration_id: str
@@ -192,6 +276,8 @@ class NumberOut(BaseModel):
     active: bool
     workflow_id: str | None
     default_caller_id: bool
+    sync: SyncOut
+    last_call: LastCallOut | None
     created_at: datetime
     updated_at: datetime
 
@@ -201,15 +287,54 @@ class NumbersOut(BaseModel):
     next_cursor: str | None
 
 
+class AvailableNumberOut(BaseModel):
+    """A number that the account owns at the provider. `added`: it is in this configuration already; `elsewhere`: it is in
+    another one, so it cannot be imported here. `voice`: it can take calls. `country` is ISO 3166 alpha-2, or empty."""
+
+    number: str
+    name: str
+    country: str
+    voice: bool
+    added: bool
+    elsewhere: bool
+
+
+class AvailableNumbersOut(BaseModel):
+    available_numbers: list[AvailableNumberOut]
+    next_cursor: str | None
+
+
+class ImportIn(Strict):
+    """`numbers` in E.164, as the list of available numbers has them; all get `workflow_id`."""
+
+    numbers: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^\+[0-9]{1,15}$")]],
+        Field(min_length=1, max_length=500),
+    ]
+    workflow_id: Id | None = None
+
+
+class RefusedOut(BaseModel):
+    number: str
+    reason: str
+
+
+class ImportOut(BaseModel):
+    """Every number is imported by itself; `refused` says which were not, and why."""
+
+    imported: list[NumberOut]
+    refused: list[RefusedOut]
+
+
 class WorkflowOut(BaseModel):
-    """The values of `headers` are masked."""
+    """The values of `headers` are masked; null when they cannot be opened, because the key ring has lost their key."""
 
     workflow_id: str
     name: str
     agent_url: str
     agent_protocol: str
     sample_rate: int
-    headers: dict[str, str]
+    headers: dict[str, str] | None
     record_audio: bool
     fallback: Fallback
     metadata: dict[str, JsonValue]
@@ -230,3 +355,7 @@ def changes(body: BaseModel) -> dict[str, Any]:
 def instant(ms: int) -> datetime:
     """Milliseconds since 1970, as the API tells an instant."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def instant_or_none(ms: int | None) -> datetime | None:
+    return None if ms is None else instant(ms)

@@ -1,12 +1,14 @@
 """What the routes are made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from number_sync.configurations import Configurations
 from number_sync.database import Database
+from number_sync.imports import Imports
 from number_sync.numbers import Numbers
+from number_sync.verification import Verifier
 from number_sync.workflows import Workflows
 from offhook.providers.base import ProviderAdapter
 
@@ -17,6 +19,9 @@ ONE_CONFIGURATION: Final = CONFIGURATIONS + "/{configuration_id}"
 UserOf = Callable[..., Any]
 """A FastAPI dependency: the id of the user who asks."""
 
+CheckNow = Callable[[str], Awaitable[None]]
+"""Has a number, named by its id, compared with the provider at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -26,4 +31,7 @@ class Parts:
     configurations: Configurations
     numbers: Numbers
     workflows: Workflows
+    verifier: Verifier
+    imports: Imports
+    check_now: CheckNow
     providers: Mapping[str, ProviderAdapter]

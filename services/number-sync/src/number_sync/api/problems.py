@@ -1,5 +1,7 @@
 """What the store objects to, as problems (RFC 9457)."""
 
+import math
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -12,6 +14,7 @@ from number_sync.errors import (
     LimitError,
     NotFoundError,
     NumberSyncError,
+    ProviderTroubleError,
 )
 from offhook.errors import KeyringError
 from offhook.http.problems import problem_response
@@ -36,6 +39,11 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
             return problem_response(404, detail)
         case ConflictError() | LimitError():
             return problem_response(409, detail)
+        case ProviderTroubleError(passing=passing, retry_after_s=wait_s):
+            # 502: it has answered, and will answer the same again.
+            headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+            more = {"code": error.code, "sentence": error.sentence, "remedy": error.remedy}
+            return problem_response(503 if passing else 502, detail, headers=headers, more=more)
         case InvalidError(field=field):
             status = 400 if isinstance(error, FixedError) else 422
             # As the framework's own validation errors look.
