@@ -3,12 +3,21 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from offhook.providers.base import HttpRequest, credential_fields
 from offhook.providers.registry import PROVIDERS, recognise, rest
 
 ACCOUNT = "AC" + "0" * 32
-PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"
+PEM = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    .decode()
+    .strip()
+)
 TWILIO = {"account_sid": ACCOUNT, "auth_token": "token"}
 VONAGE = {"application_id": "app-1", "private_key": PEM, "api_key": "key-1", "signature_secret": "secret"}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from offhook.providers.lines import Lines
 from offhook.providers.media import MediaServer
 from offhook.providers.webhooks import Webhooks
 
@@ -22,3 +23,4 @@ class ProviderAdapter:
     media_server: Callable[[], MediaServer]
     credentials_model: type[BaseModel]
     account_of: Callable[[Mapping[str, str]], str]
+    lines: Lines

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from offhook.providers.lines import AccountFacts, Line, Settings
+
+MAX_ONE_BY_ONE: Final = 5
+"""So many numbers are asked for by name; for more, the whole list is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,16 @@ class Rest(Protocol):
         """Try the credentials, all of them. What is wrong with them is `RestError(kind="credentials")`."""
 
     def lines(self, e164s: Sequence[str] | None = None) -> list[Line]:
-        """All numbers of the account, page by page; or those of at most five, asked for one by one. One that is not
-        the account's is left out."""
+        """All numbers of the account, page by page; or these (up to `MAX_ONE_BY_ONE` are asked for one by one). One
+        that is not the account's is left out."""
 
     def shared(self) -> Settings:
         """What all numbers of the account's application have in common; {} where there is no such thing."""
 
     def set_line(self, line: Line, settings: Settings) -> Line:
         """Change these settings of a number, and no other. Returns the number as the provider now holds it.
+
+        `line` as `lines` has just read it: a provider may forget what is not sent along (Vonage).
 
         A number that is not the account's is `RestError(kind="gone")`.
         """

@@ -5,8 +5,10 @@ Imported by the `rest` modules only. TLS certificates are always checked. `reque
 well.
 """
 
+import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -21,17 +23,26 @@ from requests.exceptions import (
     ProxyError,
     RequestException,
 )
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 from urllib3.exceptions import SSLError as TlsError
 
 from offhook.providers.base import RestError
 
-Operation = Literal["dial", "hang-up"]
+Operation = Literal["dial", "hang-up", "read", "write"]
+"""What is asked for. `read` and `write` may be repeated without harm: they are about settings, not about calls."""
+
+UNREADABLE: Final = "answer-unreadable"
+NO_ANSWER: Final = "no-answer"
 
 _POOL: Final = 16
 _BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Longer is not waited for a connection: nothing has been asked yet, so asking again is harmless.
 _CONNECT_TIMEOUT_S: Final = 5.0
+# A page of a thousand Twilio numbers has about 1.5 MB. More than this nobody has to tell us.
+_MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+# A server that sends a byte a second is never silent: the whole answer must be there within so many timeouts.
+_ANSWER_TIMEOUTS: Final = 3.0
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 def rebased(url: str, base_url: str | None) -> str:
@@ -45,11 +56,17 @@ def rebased(url: str, base_url: str | None) -> str:
 class RebasedSession(requests.Session):
     """A session that asks `base_url` in place of the vendor's host, with our timeouts, and that never repeats
     a request by itself: a repeated request to dial is a second phone that rings.
+
+    `pace` is called before every request that leaves. Answers are bounded in size and in time.
     """
 
-    def __init__(self, base_url: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, base_url: str | None, timeout_s: float, pace: Callable[[], None] | None = None
+    ) -> None:
         super().__init__()
         self._base_url = base_url
+        self._pace = pace
+        self._answer_s = timeout_s * _ANSWER_TIMEOUTS
         self._timeouts = (min(timeout_s, _CONNECT_TIMEOUT_S), timeout_s)
         self.mount("https://", HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
         self.mount("http://", HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
@@ -63,17 +80,61 @@ class RebasedSession(requests.Session):
         return super().prepare_request(request)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        options["timeout"] = self._timeouts
-        options["allow_redirects"] = False
-        return super().send(request, **options)
+        if self._pace is not None:
+            self._pace()
+        options |= {"timeout": self._timeouts, "allow_redirects": False, "stream": True}
+        response = super().send(request, **options)
+        with response:
+            self._read(response)
+        return response
+
+    def _read(self, response: requests.Response) -> None:
+        until = time.monotonic() + self._answer_s
+        content = bytearray()
+        try:
+            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+                content += chunk
+                if len(content) > _MAX_ANSWER_BYTES:
+                    raise RequestException(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+                if time.monotonic() > until:
+                    raise RequestException(f"the answer was not complete after {self._answer_s:.0f} s")
+        except HTTPError as error:
+            raise RequestsConnectionError(error) from error
+        # Where `Response.content` keeps what it has read.
+        response._content = bytes(content)
+        response._content_consumed = True
 
 
-def transport_error(error: RequestException) -> RestError:
+def transport_error(error: RequestException, operation: Operation = "dial") -> RestError:
     """What a request without an answer means: never sent, or sent and its outcome unknown."""
-    name = type(error).__name__
+    about_calls = operation in ("dial", "hang-up")
+    code = type(error).__name__ if about_calls else NO_ANSWER
     if isinstance(error, InvalidURL | ConnectTimeout | ProxyError) or _was_never_sent(error):
-        return RestError("unavailable", name, f"the provider cannot be reached: {_short(error)}")
-    return RestError("unknown-outcome", name, f"the provider's answer was lost: {_short(error)}")
+        return RestError("unavailable", code, f"the provider cannot be reached: {_short(error)}")
+    return RestError(
+        "unavailable" if operation == "read" else "unknown-outcome",
+        code,
+        f"the provider's answer was lost: {_short(error)}",
+    )
+
+
+def unreadable(operation: Operation, message: str) -> RestError:
+    """What an answer that nobody can read means. After a `write` the next look tells what came of it."""
+    return RestError("unavailable" if operation == "read" else "unknown-outcome", UNREADABLE, message)
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The JSON object an answer consists of; None when it is anything else."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def is_markup(text: str) -> bool:
+    """Whether this is a page for a browser. The vendors' APIs answer JSON or nothing: somebody else answered."""
+    return text.lstrip("\ufeff \t\r\n")[:1] == "<"
 
 
 def status_error(
@@ -86,6 +147,8 @@ def status_error(
     code says it, the vendor's module knows.
     """
     retry_after_s = retry_after(headers)
+    if operation in ("read", "write"):
+        return _settings_error(operation, status, code, message, retry_after_s)
     if status in (401, 403):
         return RestError("credentials", code, message)
     if status == 404:
@@ -96,6 +159,22 @@ def status_error(
         return RestError("unavailable", code, message, retry_after_s)
     if status >= 500 or status < 400:
         return RestError("unknown-outcome", code, message)
+    return RestError("rejected", code, message)
+
+
+def _settings_error(
+    operation: Operation, status: int, code: str, message: str, retry_after_s: float | None
+) -> RestError:
+    if status < 400:
+        return unreadable(operation, message)
+    if status in (401, 403):
+        return RestError("credentials", code, message)
+    if status == 404:
+        return RestError("gone", code, message)
+    if status == 429:
+        return RestError("busy", code, message, retry_after_s)
+    if status >= 500 or status == 408:
+        return RestError("unavailable", code, message, retry_after_s)
     return RestError("rejected", code, message)
 
 

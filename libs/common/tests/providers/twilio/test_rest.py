@@ -7,7 +7,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from offhook.providers.base import Dial, RestError
-from offhook.providers.twilio.rest import TwilioRest, call_parameters, error_of
+from offhook.providers.twilio.rest import TwilioRest, call_parameters
+from offhook.providers.twilio.rest_client import error_of
 
 ACCOUNT = "AC" + "0" * 32
 CALL = "CA" + "1" * 32

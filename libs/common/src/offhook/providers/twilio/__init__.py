@@ -4,6 +4,7 @@ from typing import Final
 
 from offhook.providers.base import ProviderAdapter
 from offhook.providers.twilio.credentials import TwilioCredentials, account_of
+from offhook.providers.twilio.lines import TwilioLines
 from offhook.providers.twilio.media import TwilioMediaServer
 from offhook.providers.twilio.webhooks import TwilioWebhooks
 
@@ -14,4 +15,5 @@ TWILIO: Final = ProviderAdapter(
     media_server=TwilioMediaServer,
     credentials_model=TwilioCredentials,
     account_of=account_of,
+    lines=TwilioLines(),
 )

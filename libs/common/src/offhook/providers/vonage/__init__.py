@@ -5,6 +5,7 @@ from typing import Final
 
 from offhook.providers.base import ProviderAdapter
 from offhook.providers.vonage.credentials import VonageCredentials, account_of
+from offhook.providers.vonage.lines import VonageLines
 from offhook.providers.vonage.media import VonageMediaServer
 from offhook.providers.vonage.webhooks import VonageWebhooks
 
@@ -15,4 +16,5 @@ VONAGE: Final = ProviderAdapter(
     media_server=VonageMediaServer,
     credentials_model=VonageCredentials,
     account_of=account_of,
+    lines=VonageLines(),
 )

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from offhook.providers.vonage import private_key
+
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)]
 _Required = Annotated[_Text, StringConstraints(min_length=1)]
 _Pem = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16384)]
@@ -19,7 +21,7 @@ class VonageCredentials(BaseModel):
         title="Application ID", description="The application the numbers are linked to."
     )
     private_key: _Pem = Field(
-        title="Private key", description="PEM, starts with -----BEGIN PRIVATE KEY-----.",
+        title="Private key", description="The whole private.key file, from -----BEGIN PRIVATE KEY----- on.",
         repr=False, json_schema_extra={"secret": True, "multiline": True},
     )  # fmt: skip
     api_key: _Required = Field(title="API key", description="The account's, on the Dashboard.")
@@ -41,15 +43,7 @@ class VonageCredentials(BaseModel):
     @field_validator("private_key")
     @classmethod
     def _check_key(cls, value: str) -> str:
-        # Forms and environment variables often turn the line breaks into two characters.
-        value = value.replace("\\n", "\n").replace("\r\n", "\n")
-        if not value.startswith("-----BEGIN PRIVATE KEY-----") or not value.endswith(
-            "-----END PRIVATE KEY-----"
-        ):
-            raise ValueError(
-                "expected a PEM file from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----"
-            )
-        return value + "\n"
+        return private_key.normalised(value)
 
 
 def account_of(credentials: Mapping[str, str]) -> str:

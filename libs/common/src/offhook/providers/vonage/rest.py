@@ -1,35 +1,27 @@
-"""Vonage's REST API for calls, through the official SDK. https://developer.vonage.com/en/api/voice
+"""Vonage's REST API: calls, and what `rest_settings` does with the application and the numbers. Through the official SDK.
 
-Blocking: run it in a thread. Imported by number-sync only.
+https://developer.vonage.com/en/api/voice. Blocking: run it in a thread. Imported by number-sync only.
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
 
-from jwt.exceptions import PyJWTError
 from pydantic import ValidationError
-from requests import Response
 from requests.exceptions import RequestException
-from vonage_http_client.auth import Auth
 from vonage_http_client.errors import HttpRequestError
-from vonage_http_client.http_client import HttpClient, HttpClientOptions
 from vonage_utils.errors import VonageError  # type: ignore[import-untyped]
 from vonage_voice import CreateCallRequest, Voice
 from vonage_voice.models import Phone, ToPhone
 
-from offhook.providers.base import Dial, Dialled, RestError
-from offhook.providers.rest_transport import Operation, RebasedSession, status_error, transport_error
+from offhook.providers.base import AccountFacts, Dial, Dialled, Line, RestError, Settings
+from offhook.providers.rest_transport import transport_error
 from offhook.providers.vonage.numbers import from_e164
+from offhook.providers.vonage.rest_client import VonageApi, error_of
+from offhook.providers.vonage.rest_settings import VonageSettings
 
 _MAX_RING_S: Final = 120
-# A call cannot be ended in the first two seconds after it was created: Vonage answers 400.
-# https://api.support.vonage.com/hc/en-us/articles/10359615124380
-_TOO_EARLY_S: Final = 2.0
-
-# The SDK logs what it sends, tokens included, and whole answers.
-logging.getLogger("vonage").setLevel(logging.ERROR)
 
 
 def call_parameters(dial: Dial) -> dict[str, Any]:
@@ -47,36 +39,22 @@ def call_parameters(dial: Dial) -> dict[str, Any]:
     }
 
 
-def error_of(operation: Operation, response: Response) -> RestError:
-    """What an answer that is not a success means. Bodies differ between Vonage's APIs: the status decides."""
-    status = response.status_code
-    try:
-        document = response.json()
-    except (ValueError, RecursionError):
-        document = None
-    fields = document if isinstance(document, dict) else {}
-    code = str(fields.get("type") or fields.get("error-code") or status).rpartition("#")[2][:80]
-    words = [fields.get(name) for name in ("title", "detail", "error_title", "error-code-label")]
-    said = ": ".join(str(word) for word in words if word)[:300] or "no message"
-    message = f"Vonage answered {status}: {said}"
-    if status == 400 and operation == "hang-up":
-        return RestError("too-early", code, message, _TOO_EARLY_S)
-    return status_error(operation, status, code, message, response.headers)
-
-
 class VonageRest:
-    """`base.Rest` for Vonage. Safe to share between threads."""
+    """`base.Rest` for Vonage. Safe to share between threads. Raises `RestError` when the private key cannot sign."""
 
     def __init__(
-        self, credentials: Mapping[str, str], base_url: str | None = None, timeout_s: float = 10
+        self,
+        credentials: Mapping[str, str],
+        base_url: str | None = None,
+        timeout_s: float = 10,
+        pace: Callable[[], None] | None = None,
     ) -> None:
-        try:
-            auth = Auth(application_id=credentials["application_id"], private_key=credentials["private_key"])
-            auth.generate_application_jwt()
-        except (VonageError, PyJWTError, ValueError, TypeError) as error:
-            # Without the error's words: the SDK may quote the key in them.
-            raise RestError("credentials", "private-key", "the private key cannot sign a token") from error
-        self._voice = Voice(_HttpClient(auth, base_url, timeout_s))
+        self._api = VonageApi(credentials, base_url, timeout_s, pace)
+        self._voice = Voice(self._api.by_token())
+
+    @cached_property
+    def _settings(self) -> VonageSettings:
+        return VonageSettings(self._api)
 
     def dial(self, dial: Dial) -> Dialled:
         try:
@@ -109,18 +87,21 @@ class VonageRest:
         except RecursionError as error:
             raise _unreadable() from error
 
+    def check(self) -> AccountFacts:
+        return self._settings.check()
+
+    def lines(self, e164s: Sequence[str] | None = None) -> list[Line]:
+        return self._settings.lines(e164s)
+
+    def shared(self) -> Settings:
+        return self._settings.shared()
+
+    def set_line(self, line: Line, settings: Settings) -> Line:
+        return self._settings.set_line(line, settings)
+
+    def set_shared(self, settings: Settings) -> Settings:
+        return self._settings.set_shared(settings)
+
 
 def _unreadable() -> RestError:
     return RestError("unknown-outcome", "unreadable", "Vonage's answer cannot be read")
-
-
-class _HttpClient(HttpClient):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's client with our session.
-
-    `pool_maxsize` is 1 because the SDK reads it as how often to repeat a request, POST or not, whose
-    connection was lost.
-    """
-
-    def __init__(self, auth: Auth, base_url: str | None, timeout_s: float) -> None:
-        super().__init__(auth, HttpClientOptions(pool_maxsize=1, max_retries=0))
-        self._session = RebasedSession(base_url, timeout_s)
