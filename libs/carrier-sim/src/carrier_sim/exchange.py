@@ -44,11 +44,14 @@ class Exchange:
 
     async def stop(self) -> None:
         # Once to end the calls, which still say goodbye; once more to give up what takes too long.
+        for task in self._tasks:
+            if not task.cancelling():
+                task.cancel()
         for _ in range(2):
             if self._tasks:
-                for task in self._tasks:
-                    task.cancel()
                 await asyncio.wait(self._tasks, timeout=_GOODBYE_S)
+            for task in self._tasks:
+                task.cancel()
         if self._web is not None:
             await self._web.close()
 
@@ -58,6 +61,17 @@ class Exchange:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    async def until_over(self, call: Coroutine[Any, Any, CallReport]) -> CallReport:
+        """Run a call to its end. Who is cancelled meanwhile does not wait for the call's last words; `stop` does."""
+        task = self.spawn(call)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        report: CallReport = task.result()
+        return report
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
