@@ -1,14 +1,21 @@
 """A provider's REST API, as small as it can be: a real HTTP server that answers what it is told and keeps what it was sent."""
 
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from carrier_sim import CarrierSim
+from offhook_dev.published_requests import FOLDER, PublishedRequests
 
 
 @dataclass
@@ -77,10 +84,53 @@ def rest_api() -> Iterator[RestApi]:
     server.server_close()
 
 
+@pytest.fixture(scope="session")
+def _descriptions() -> PublishedRequests:
+    if not FOLDER.is_dir():
+        message = f"the vendors' OpenAPI documents are not at {FOLDER}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return PublishedRequests()
+
+
 @pytest.fixture
-def specifications() -> Path:
+def published(_descriptions: PublishedRequests, monkeypatch: pytest.MonkeyPatch) -> PublishedRequests:
+    """Every request that leaves through `requests` is judged on its way by what the vendors have published."""
+    _descriptions.judged.clear()
+    send = requests.Session.send
+
+    def judged(
+        session: requests.Session, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        content_type = str(request.headers.get("Content-Type", ""))
+        _descriptions.judge(str(request.method), str(request.url), content_type, request.body)
+        return send(session, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", judged)
+    return _descriptions
+
+
+@pytest.fixture
+async def sim(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CarrierSim]:
+    """Both carriers, as strict as the real ones; their certificate is trusted."""
+    async with CarrierSim() as simulation:
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("SSL_CERT_FILE", str(simulation.ca_pem))
+        yield simulation
+
+
+@pytest.fixture(scope="session")
+def private_key() -> str:
+    """A PEM file, as Vonage gives it to its customers."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+@pytest.fixture
+def specifications(_descriptions: PublishedRequests) -> Path:
     """The vendors' published OpenAPI documents, which stand beside the repository."""
-    folder = Path(__file__).parents[4].parent / "shared" / "specs" / "providers"
-    if not folder.is_dir():
-        pytest.skip(f"the vendors' OpenAPI documents are not at {folder}")
-    return folder
+    return FOLDER
