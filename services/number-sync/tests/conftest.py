@@ -11,8 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share
 
-from running_number_sync import KEYRING, KEYS, NOBODY, PUBLIC_URL, RunService, Service
+from running_number_sync import KEYRING, KEYS, NOBODY, PUBLIC_URL, SESSION_KEY, RunService, Service
 
+from carrier_sim import CarrierSim
+from carrier_sim.config import SimConfig
 from number_sync.app import build
 from number_sync.database import Database
 from number_sync.settings import NumberSyncSettings
@@ -39,6 +41,13 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
+async def carrier() -> AsyncIterator[CarrierSim]:
+    """Twilio and Vonage. Run the service with `at(carrier)`."""
+    async with CarrierSim(SimConfig(tls=False, allow_plain=True)) as sim:
+        yield sim
+
+
+@pytest.fixture
 def run_service(database_url: str, tmp_path: Path) -> RunService:
     """Run number-sync, more than once on the same database if need be. Keywords are settings, or the `cluster`."""
 
@@ -48,6 +57,7 @@ def run_service(database_url: str, tmp_path: Path) -> RunService:
             "database_url": database_url,
             "keyring": KEYRING,
             "api_keys": ",".join(setting_entry(user, key) for user, key in KEYS.items()),
+            "session_key": SESSION_KEY,
             "public_url": PUBLIC_URL,
             "state_dir": tmp_path,
             # Saving tries the credentials: nobody's real provider is to hear of it.

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from carrier_sim import CarrierSim
 from number_sync import outbox
 from number_sync.database import Database
 from offhook.bus.testing import MemoryBus
@@ -19,6 +20,7 @@ from offhook.topics import Topic
 KEYS = {"ada": "key-of-ada", "bob": "key-of-bob"}
 KEYRING = "k1:" + base64.b64encode(bytes(range(32))).decode()
 NOBODY = "http://127.0.0.1:1"  # where no provider listens
+SESSION_KEY = base64.b64encode(b"s" * 32).decode()
 PUBLIC_URL = "https://voice.example.com"
 
 TWILIO = {"account_sid": "AC" + "0a" * 16, "auth_token": "canary0twilio0token0canary012345"}
@@ -69,6 +71,11 @@ class Service:
 def unsealed(sealed: str, context: str) -> Any:
     """What is in a sealed JSON."""
     return json.loads(Keyring.parse(KEYRING).open(sealed, context=context))
+
+
+def at(carrier: CarrierSim) -> dict[str, str]:
+    """The settings with which the service has this carrier as its providers."""
+    return {"twilio_api_url": carrier.base_url, "vonage_api_url": carrier.base_url}
 
 
 RunService = Callable[..., AbstractAsyncContextManager[Service]]

@@ -138,7 +138,7 @@ class Imports:
                         user_id,
                         configuration_id,
                         number=number,
-                        label=_one_line(line.name),
+                        label=_label(line),
                         workflow_id=workflow_id,
                     )
                 except (ConflictError, LimitError) as error:
@@ -191,6 +191,14 @@ def _trouble(
 
 
 def _one_line(name: str) -> str:
-    """A name from the provider as a label."""
+    """A name from the provider, as it may be shown."""
     shown = "".join(character for character in " ".join(name.split()) if character.isprintable())
     return shown[:_MAX_LABEL].strip()
+
+
+def _label(line: Line) -> str:
+    """What the number is called at the provider, unless that is the number itself, as providers name new ones."""
+    name = _one_line(line.name)
+    digits = "".join(character for character in name if character.isdigit())
+    is_the_number = not any(map(str.isalpha, name)) and line.e164.endswith(digits)
+    return "" if is_the_number else name

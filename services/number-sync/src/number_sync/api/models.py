@@ -259,11 +259,13 @@ class SyncOut(BaseModel):
 
 
 class LastCallOut(BaseModel):
-    """The last call that came in. `answered` and `completed` mean that an agent took it; `at` is when it came."""
+    """The last call that came in, at `at`. `answered` and `completed` mean that an agent took it. `answered_at`: when an
+    agent first took any call at this number."""
 
     workflow_run_id: str
     status: str
     at: datetime
+    answered_at: datetime | None
 
 
 class NumberOut(BaseModel):

@@ -184,4 +184,9 @@ def _sync_out(state: Row[Any] | None) -> SyncOut:
 def _last_call_out(call: Row[Any] | None) -> LastCallOut | None:
     if call is None:
         return None
-    return LastCallOut(workflow_run_id=call.workflow_run_id, status=call.status, at=instant(call.at))
+    return LastCallOut(
+        workflow_run_id=call.workflow_run_id,
+        status=call.status,
+        at=instant(call.at),
+        answered_at=instant_or_none(call.answered_at),
+    )

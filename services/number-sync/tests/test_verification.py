@@ -1,0 +1,284 @@
+"""What is said of credentials after they were tried, at the carrier simulator through the vendors' own SDKs."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from running_number_sync import KEYRING, TWILIO, RunService, at
+
+from carrier_sim import CarrierSim
+from carrier_sim.rest_faults import RestFault
+from carrier_sim.vonage.applications import new_private_key
+from number_sync.configurations import Configurations
+from number_sync.database import Database
+from number_sync.inquiries import Inquiries
+from number_sync.rotation import rotate
+from number_sync.verification import Verification, Verifier
+from offhook.providers import registry
+from offhook.providers.base import Rest, RestFactory
+from offhook.security.keyring import Keyring, new_key
+
+C = "/telephony-configurations"
+OTHER_TOKEN = "canary9twilio9token9canary987654"
+VONAGE = {
+    "application_id": "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
+    "api_key": "abcd1234",
+    "api_secret": "canary-api-secret-1",
+    "signature_secret": "canary-signature-secret-canary-1",
+}
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def account(carrier: CarrierSim, name: str = "Acme Inc.", token: str = TWILIO["auth_token"]) -> Any:
+    made = carrier.twilio.add_account(TWILIO["account_sid"], token)
+    made.friendly_name = name
+    return made
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"name": "Main", "provider": "twilio", "credentials": TWILIO, **more}
+
+
+# --- over the API ------------------------------------------------------------------------------------------------------
+
+
+async def test_right_credentials_are_verified_when_they_are_saved(
+    run_service: RunService, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    async with run_service(**at(carrier)) as service:
+        made = (await service.api.post(C, json=body())).json()
+        assert (made["verification"]["state"], made["verification"]["code"]) == ("verified", None)
+        assert "Acme Inc." in made["verification"]["sentence"]
+        assert made["verification"]["at"] is not None
+        one = f"{C}/{made['configuration_id']}"
+        assert (await service.api.get(one)).json() == made
+        tested = (await service.api.post(f"{one}/test")).json()
+        assert (tested["state"], tested["account_name"]) == ("verified", "Acme Inc.")
+
+
+@on_sqlite
+async def test_wrong_credentials_are_saved_and_told_with_the_remedy_until_they_are_right(
+    run_service: RunService, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    async with run_service(**at(carrier)) as service:
+        wrong = await service.api.post(C, json=body(credentials={**TWILIO, "auth_token": OTHER_TOKEN}))
+        assert wrong.status_code == 201
+        verification = wrong.json()["verification"]
+        assert (verification["state"], verification["code"]) == ("refused", "credentials-refused")
+        assert "Auth Token" in verification["sentence"]
+        assert OTHER_TOKEN not in wrong.text
+        one = f"{C}/{wrong.json()['configuration_id']}"
+        # What has nothing to do with credentials asks the provider nothing.
+        asked = len(carrier.rest_log.requests())
+        renamed = (await service.api.patch(one, json={"name": "New"})).json()
+        assert renamed["verification"] == verification
+        assert len(carrier.rest_log.requests()) == asked
+        right = (await service.api.patch(one, json={"credentials": TWILIO})).json()
+        assert right["verification"]["state"] == "verified"
+
+
+@on_sqlite
+async def test_a_suspended_account_is_told_as_such(run_service: RunService, carrier: CarrierSim) -> None:
+    account(carrier).status = "suspended"
+    async with run_service(**at(carrier)) as service:
+        made = (await service.api.post(C, json=body())).json()
+        assert (made["verification"]["state"], made["verification"]["code"]) == (
+            "refused",
+            "account-suspended",
+        )
+
+
+@on_sqlite
+async def test_a_private_key_of_another_vonage_application_is_told_as_such(
+    run_service: RunService, carrier: CarrierSim
+) -> None:
+    key = new_private_key()
+    carrier.vonage.add_application(
+        VONAGE["application_id"],
+        api_key=VONAGE["api_key"],
+        api_secret=VONAGE["api_secret"],
+        private_key=key,
+        signature_secret=VONAGE["signature_secret"],
+    )
+    async with run_service(**at(carrier)) as service:
+        wrong = {**VONAGE, "private_key": new_private_key()}
+        made = await service.api.post(C, json={"name": "V", "provider": "vonage", "credentials": wrong})
+        assert made.status_code == 201, made.text
+        assert made.json()["verification"]["code"] == "key-not-the-applications"
+        one = f"{C}/{made.json()['configuration_id']}"
+        right = await service.api.patch(one, json={"credentials": {"private_key": key}})
+        assert right.json()["verification"]["state"] == "verified"
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (RestFault(status=500), "provider-unavailable"),
+        (RestFault(status=429, retry_after=7), "rate-limited"),
+        (RestFault(do="html"), "answer-unreadable"),
+        (RestFault(do="wrong-shape"), "answer-unreadable"),
+        (RestFault(do="cut"), "no-answer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.do,
+)
+async def test_a_provider_that_cannot_say_leaves_saved_credentials_not_verified(
+    run_service: RunService, carrier: CarrierSim, fault: RestFault, code: str
+) -> None:
+    account(carrier)
+    carrier.rest_faults = [fault]
+    async with run_service(**at(carrier)) as service:
+        made = await service.api.post(C, json=body())
+        assert made.status_code == 201
+        assert (made.json()["verification"]["state"], made.json()["verification"]["code"]) == (
+            "not-verified",
+            code,
+        )
+
+
+@on_sqlite
+async def test_a_provider_that_cannot_be_reached_leaves_saved_credentials_not_verified(
+    run_service: RunService,
+) -> None:
+    async with run_service() as service:
+        made = await service.api.post(C, json=body())
+        assert made.status_code == 201
+        assert (made.json()["verification"]["state"], made.json()["verification"]["code"]) == (
+            "not-verified",
+            "no-answer",
+        )
+
+
+# --- one attempt after the other ---------------------------------------------------------------------------------------
+
+
+class Held:
+    """The providers' real REST clients. The first one is held up until `release` is set."""
+
+    def __init__(self) -> None:
+        self.held = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self, provider: str) -> RestFactory:
+        def make(credentials: Mapping[str, str], *arguments: Any, **options: Any) -> Rest:
+            if not self.held.is_set():
+                self.held.set()
+                self.release.wait(20)
+            return registry.rest(provider)(credentials, *arguments, **options)
+
+        return make
+
+
+class Bench:
+    """A configuration, and somebody who tries its credentials at the carrier."""
+
+    def __init__(self, database: Database, carrier: CarrierSim, *, deadline_s: float = 8.0) -> None:
+        self.database = database
+        self.keyring = Keyring.parse(KEYRING)
+        self.now = 1000.0
+        self.rest_of = Held()
+        self.configurations = Configurations(
+            database, self.keyring, registry.PROVIDERS, clock=lambda: self.now
+        )
+        self.verifier = Verifier(
+            database,
+            self.keyring,
+            registry.PROVIDERS,
+            Inquiries(rest_of=self.rest_of, api_url=lambda provider: carrier.base_url),
+            clock=lambda: self.now,
+            deadline_s=deadline_s,
+        )
+        self.id = ""
+
+    async def save(self) -> None:
+        self.id = (await self.configurations.create("ada", **body())).id
+
+    async def change(self, token: str) -> None:
+        await self.configurations.update("ada", self.id, {"credentials": {"auth_token": token}})
+
+    async def stored(self) -> Verification:
+        return self.verifier.of(await self.configurations.get("ada", self.id))
+
+    async def begin(self) -> "asyncio.Task[Verification]":
+        """A test that is under way at the provider until `rest_of.release` is set."""
+        test = asyncio.create_task(self.verifier.test("ada", self.id))
+        await asyncio.to_thread(self.rest_of.held.wait, 20)
+        return test
+
+
+async def test_a_test_that_began_earlier_does_not_replace_the_answer_of_a_later_one(
+    database: Database, carrier: CarrierSim
+) -> None:
+    owner = account(carrier)
+    bench = Bench(database, carrier)
+    await bench.save()
+    early = await bench.begin()
+    bench.now += 1
+    assert (await bench.verifier.test("ada", bench.id)).state == "verified"
+    owner.status = "suspended"
+    bench.rest_of.release.set()
+    assert (await early).state == "verified"
+    assert (await bench.stored()).state == "verified"
+    assert (await bench.stored()).at == 1_001_000
+
+
+async def test_what_is_said_of_credentials_that_were_changed_meanwhile_is_dropped(
+    database: Database, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    bench = Bench(database, carrier)
+    await bench.save()
+    of_the_old = await bench.begin()
+    await bench.change(OTHER_TOKEN)
+    bench.rest_of.release.set()
+    assert (await of_the_old).state == "not-verified"
+    assert (await bench.stored()) == Verification("not-verified")
+
+
+async def test_a_rotation_of_the_key_ring_meanwhile_does_not_drop_the_answer(
+    database: Database, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    bench = Bench(database, carrier)
+    await bench.save()
+    test = await bench.begin()
+    newer = Keyring.parse(f"{new_key('k2')},{KEYRING}")
+    assert (await rotate(database, newer)).sealed == 1
+    bench.verifier._keyring = newer  # as every process has both keys before a rotation
+    bench.rest_of.release.set()
+    assert (await test).state == "verified"
+    bench.configurations._keyring = newer
+    assert (await bench.stored()).state == "verified"
+
+
+@on_sqlite
+async def test_a_provider_that_never_answers_is_not_waited_for(
+    database: Database, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    carrier.rest_faults = [RestFault(do="silence")]
+    bench = Bench(database, carrier, deadline_s=0.2)
+    bench.rest_of.held.set()
+    await bench.save()
+    result = await bench.verifier.test("ada", bench.id)
+    assert (result.state, result.code) == ("not-verified", "no-answer")
+    assert await bench.stored() == result
+
+
+async def test_changed_credentials_are_not_verified_until_they_were_tried(
+    database: Database, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    await bench.verifier.test("ada", bench.id)
+    await bench.change(TWILIO["auth_token"])
+    assert (await bench.stored()).state == "verified"
+    await bench.change(OTHER_TOKEN)
+    assert (await bench.stored()).state == "not-verified"
