@@ -5,7 +5,9 @@ broker, same database (fsync on), same events; it does less (no facts, no outbox
 """
 
 import asyncio
+import base64
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -228,6 +230,7 @@ def _call_tracker(home: Path, kafka: str, url: str) -> Program:
             "OFFHOOK_KAFKA_BOOTSTRAP": kafka,
             "OFFHOOK_DATABASE_URL": url,
             "OFFHOOK_API_KEYS": setting_entry("u1", "key"),
+            "OFFHOOK_SESSION_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "OFFHOOK_LISTEN_PORT": str(port),
             "OFFHOOK_STATE_DIR": str(home / "state"),
             "OFFHOOK_LOG_LEVEL": "warning",

@@ -11,14 +11,32 @@ from typing import Any, Final
 
 import trustme
 
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which service answers below a path (or, if `exact`, at it). `pages`: people look at it, and some of it is live."""
+
+    path: str
+    service: str
+    exact: bool = False
+    pages: bool = False
+
+
 # First match wins. `/telephony/` ends in a slash: `/telephony-configurations` is another service's.
-ROUTES: Final[tuple[tuple[str, str], ...]] = (
-    ("/api/v1/telephony/ws/", "media-bridge"),
-    ("/api/v1/telephony/", "webhook-gateway"),
-    ("/api/v1/telephony-configurations", "number-sync"),
-    ("/api/v1/workflows", "number-sync"),
-    ("/api/v1/calls", "call-tracker"),
+ROUTES: Final = (
+    Route("/api/v1/telephony/ws/", "media-bridge"),
+    Route("/api/v1/telephony/", "webhook-gateway"),
+    Route("/api/v1/telephony-configurations", "number-sync"),
+    Route("/api/v1/workflows", "number-sync"),
+    Route("/api/v1/calls", "call-tracker"),
+    Route("/telephony-configurations", "number-sync", pages=True),
+    Route("/workflows", "number-sync", pages=True),
+    Route("/assets/", "number-sync", pages=True),
+    Route("/login", "number-sync", exact=True, pages=True),
+    Route("/logout", "number-sync", exact=True, pages=True),
+    Route("/", "number-sync", exact=True, pages=True),
 )
+_PAGE_IDLE: Final = "60s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +61,15 @@ def make_certificate(home: Path) -> Certificate:
     return made
 
 
-def _route(prefix: str, cluster: str) -> dict[str, Any]:
-    action: dict[str, Any] = {"cluster": cluster, "timeout": "20s"}
-    if cluster == "media-bridge":
+def _route(route: Route) -> dict[str, Any]:
+    action: dict[str, Any] = {"cluster": route.service, "timeout": "20s"}
+    if route.service == "media-bridge":
         # A call may last for hours and be silent: neither the request nor an idle stream may be cut.
         action |= {"timeout": "0s", "idle_timeout": "0s", "upgrade_configs": [{"upgrade_type": "websocket"}]}
-    return {"match": {"prefix": prefix}, "route": action}
+    elif route.pages:
+        # A live page is one answer without end, in which something is said every 15 s (`offhook.web.live`).
+        action |= {"timeout": "0s", "idle_timeout": _PAGE_IDLE}
+    return {"match": {"path" if route.exact else "prefix": route.path}, "route": action}
 
 
 def envoy_config(
@@ -68,7 +89,7 @@ def envoy_config(
                     "name": "offhook",
                     "domains": ["*"],
                     "routes": [
-                        *(_route(prefix, cluster) for prefix, cluster in ROUTES),
+                        *(_route(route) for route in ROUTES),
                         {
                             "match": {"prefix": "/"},
                             "direct_response": {

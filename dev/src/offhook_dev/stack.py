@@ -6,7 +6,6 @@ through them. `make demo`, `make up` and the end-to-end tests start this same st
 
 import asyncio
 import base64
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import envoy
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from offhook.security.api_keys import new_api_key, setting_entry
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS, CALL_STATES, WEBHOOK_AUDIT, Topic
 from offhook_dev.edge import Certificate, envoy_config, make_certificate, write_envoy_config
 from offhook_dev.errors import DevError
@@ -204,24 +204,29 @@ class Stack:
         path = self._home / "secrets.json"
         if path.exists():
             found: dict[str, str] = json.loads(path.read_text())
-            return found
-        made = {
+        else:
+            found = {}
+        fresh = {
             "keyring": "dev1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
             "token_key": base64.b64encode(secrets.token_bytes(32)).decode(),
-            "api_key": "ohk_" + secrets.token_urlsafe(24),
+            "api_key": new_api_key(),
+            "session_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         }
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(made))
-        return made
+        # A file that is older than one of the secrets gets that one added.
+        complete = fresh | found
+        if complete != found:
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(complete))
+        return complete
 
     def _environment(self, secrets_of: dict[str, str]) -> dict[str, str]:
-        hashed = hashlib.sha256(secrets_of["api_key"].encode()).hexdigest()
         env = {
             "OFFHOOK_KAFKA_BOOTSTRAP": str(self._kafka_bootstrap),
             "OFFHOOK_REDIS_URL": str(self._redis_url),
             "OFFHOOK_KEYRING": secrets_of["keyring"],
             "OFFHOOK_TOKEN_KEY": secrets_of["token_key"],
-            "OFFHOOK_API_KEYS": f"{DEMO_USER}:{hashed}",
+            "OFFHOOK_API_KEYS": setting_entry(DEMO_USER, secrets_of["api_key"]),
+            "OFFHOOK_SESSION_KEY": secrets_of["session_key"],
             "OFFHOOK_PUBLIC_URL": self.address.public_url,
             "OFFHOOK_LOG_FORMAT": "json",
             "OFFHOOK_LISTEN_HOST": "127.0.0.1",
@@ -248,9 +253,7 @@ class Stack:
             health = free_port()
             own["OFFHOOK_ADMIN_PORT"] = str(health)
         if name in ("call-tracker", "number-sync"):
-            own["OFFHOOK_DATABASE_URL"] = self._database_urls.get(
-                name, f"sqlite+aiosqlite:///{state / 'store.db'}"
-            )
+            own["OFFHOOK_DATABASE_URL"] = self.database_url(name)
         self._admin[name] = health
         return Program(
             name,
@@ -260,6 +263,11 @@ class Stack:
             env=env | own | self._service_env.get(name, {}),
             ready_url=f"http://127.0.0.1:{health}/readyz",
         )
+
+    def database_url(self, service: str) -> str:
+        """Where a service stores: one of `database_urls`, or its own SQLite file."""
+        embedded = f"sqlite+aiosqlite:///{(self._home / service / 'store.db').absolute()}"
+        return self._database_urls.get(service, embedded)
 
     def _agent(self, port: int) -> Program:
         return Program(

@@ -75,7 +75,10 @@ def show(home: Path, console: Console) -> None:
     state = json.loads((home / "state.json").read_text())
     console.print(f"\n  [bold]{state['http_url']}[/bold]   for people and their programs")
     console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
-    console.print(f"  API key   {state['api_key']}")
+    console.print(
+        f"  pages     [bold]{state['http_url']}/telephony-configurations[/bold]   sign in with the API key"
+    )
+    console.print(f"  API key   [bold]{state['api_key']}[/bold]")
     console.print(
         f"  Kafka     {state['kafka']}   agent {state['agent_url']}   logs {home / 'logs'}", soft_wrap=True
     )
@@ -90,7 +93,12 @@ def show(home: Path, console: Console) -> None:
     console.print()
     console.print(table)
     console.print(
-        f"\n  curl -H 'Authorization: Bearer {state['api_key']}' {state['http_url']}/api/v1/calls\n",
+        f"\n  somebody else's key: OFFHOOK_DATABASE_URL={state['number_sync_database']}"
+        " .venv/bin/offhook keys create --user NAME",
+        soft_wrap=True,
+    )
+    console.print(
+        f"  curl -H 'Authorization: Bearer {state['api_key']}' {state['http_url']}/api/v1/calls\n",
         soft_wrap=True,
     )
 
@@ -123,7 +131,10 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
                 await scenario.set_up(credentials(home))
                 await scenario.api.close()
             programs = [*stack.servers.values(), *([carrier] if carrier else [])]
-            state: dict[str, Any] = asdict(stack.address) | {"simulator": base_url}
+            state: dict[str, Any] = asdict(stack.address) | {
+                "simulator": base_url,
+                "number_sync_database": stack.database_url("number-sync"),
+            }
             while not ending.is_set():
                 for program in programs:
                     if not program.running:

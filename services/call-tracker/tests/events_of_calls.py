@@ -28,6 +28,7 @@ from offhook.events import (
 )
 from offhook.identities import derived_id
 
+SESSION_KEY = "c2Vzc2lvbi1rZXktb2YtdGhlLXRlc3RzLTMyLWJ5dGVzLi4="
 NOON = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 AnyEvent = Event[EventData]
 

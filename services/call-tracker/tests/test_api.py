@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from events_of_calls import Call
+from events_of_calls import SESSION_KEY, Call
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -100,7 +100,11 @@ async def serving(settings: TrackerSettings, bus: MemoryBus) -> AsyncIterator[Se
 def settings_for(database_url: str, tmp_path: Path) -> TrackerSettings:
     keys = ",".join(setting_entry(user, key) for user, key in (("user-1", "key-1"), ("user-2", "key-2")))
     return TrackerSettings(
-        database_url=SecretStr(database_url), api_keys=SecretStr(keys), state_dir=tmp_path, batch_wait_s=0.001
+        database_url=SecretStr(database_url),
+        api_keys=SecretStr(keys),
+        session_key=SecretStr(SESSION_KEY),
+        state_dir=tmp_path,
+        batch_wait_s=0.001,
     )
 
 

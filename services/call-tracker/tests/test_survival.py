@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
-from events_of_calls import AnyEvent, Call
+from events_of_calls import SESSION_KEY, AnyEvent, Call
 
 from call_tracker.facts import gather
 from call_tracker.lifecycle import project
@@ -42,6 +42,7 @@ class Process:
             "OFFHOOK_KAFKA_BOOTSTRAP": bootstrap,
             "OFFHOOK_DATABASE_URL": database_url,
             "OFFHOOK_API_KEYS": setting_entry(user, "key"),
+            "OFFHOOK_SESSION_KEY": SESSION_KEY,
             "OFFHOOK_LISTEN_PORT": str(self.port),
             "OFFHOOK_STATE_DIR": str(home),
             # Small batches: a kill finds something half done.
@@ -103,7 +104,7 @@ class Process:
 
 @asynccontextmanager
 async def publisher(bootstrap: str) -> AsyncIterator[Bus]:
-    settings = TrackerSettings(kafka_bootstrap=bootstrap, api_keys=setting_entry("x", "x"), partitions=2)  # type: ignore[arg-type]
+    settings = TrackerSettings(kafka_bootstrap=bootstrap, session_key=SESSION_KEY, partitions=2)  # type: ignore[arg-type]
     bus = Bus(settings, service="test")
     await bus.start()
     try:
@@ -225,14 +226,14 @@ def test_a_missing_setting_is_one_sentence(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 2
-    assert "OFFHOOK_API_KEYS is not set" in done.stderr
+    assert "OFFHOOK_SESSION_KEY is not set" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_schema_can_be_migrated_by_itself(database_url: str, tmp_path: Path) -> None:
     env = {
         "PATH": os.environ["PATH"],
-        "OFFHOOK_API_KEYS": setting_entry("user", "key"),
+        "OFFHOOK_SESSION_KEY": SESSION_KEY,
         "OFFHOOK_DATABASE_URL": database_url,
     }
     for _ in range(2):

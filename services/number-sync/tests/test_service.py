@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from counting_provider import counting_provider, twilio_error
-from running_number_sync import KEYRING, KEYS, PUBLIC_URL, TWILIO
+from running_number_sync import KEYRING, KEYS, PUBLIC_URL, SESSION_KEY, TWILIO
 
 from offhook.bus import Bus
 from offhook.events import (
@@ -52,6 +52,7 @@ async def number_sync(
         "OFFHOOK_KAFKA_BOOTSTRAP": kafka,
         "OFFHOOK_KEYRING": KEYRING,
         "OFFHOOK_API_KEYS": setting_entry("ada", KEYS["ada"]),
+        "OFFHOOK_SESSION_KEY": SESSION_KEY,
         "OFFHOOK_PUBLIC_URL": PUBLIC_URL,
         "OFFHOOK_STATE_DIR": str(state),
         "OFFHOOK_LISTEN_PORT": str(port),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from running_number_sync import KEYRING
+from running_number_sync import KEYRING, SESSION_KEY
 
 from number_sync.settings import NumberSyncSettings, public_origin
 from offhook.errors import SettingsError
@@ -12,7 +12,7 @@ from offhook.settings import read_settings
 
 def test_without_a_database_url_the_store_is_in_the_state_directory(tmp_path: Path) -> None:
     settings = read_settings(
-        NumberSyncSettings, keyring=KEYRING, api_keys="a:" + "0" * 64, state_dir=tmp_path
+        NumberSyncSettings, keyring=KEYRING, session_key=SESSION_KEY, state_dir=tmp_path
     )
     assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/number-sync.sqlite3"
     assert settings.api_url("twilio") is None
@@ -61,7 +61,7 @@ def test_what_is_no_origin_is_refused(text: str) -> None:
 )
 def test_a_wrong_setting_is_named_and_not_repeated(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as wrong:
-        read_settings(NumberSyncSettings, keyring=KEYRING, api_keys="a:" + "0" * 64, **{name: value})
+        read_settings(NumberSyncSettings, keyring=KEYRING, session_key=SESSION_KEY, **{name: value})
     [sentence] = wrong.value.problems
     assert sentence.startswith(f"OFFHOOK_{name.upper()} is wrong")
     assert "canary" not in sentence

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -45,7 +45,6 @@ from offhook.http import Problem
 from offhook.http.problems import problem_response
 from offhook.identities import ID_PATTERN, is_id, new_id
 from offhook.records import CallState
-from offhook.security.api_keys import ApiKeys, require_user
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS
 
 PREFIX: Final = "/api/v1/calls"
@@ -145,10 +144,15 @@ class CallDetail(CallState):
 
 
 def create_router(
-    *, store: Store, outbox: Outbox, holdings: Holdings, api_keys: ApiKeys, clock: Clock
+    *,
+    store: Store,
+    outbox: Outbox,
+    holdings: Holdings,
+    authenticate: Callable[..., Awaitable[str]],
+    clock: Clock,
 ) -> APIRouter:
-    """All routes; each needs a bearer key."""
-    User = Annotated[str, Depends(require_user(api_keys))]  # noqa: N806 - a type
+    """All routes. `authenticate` is a dependency: the user who asks (`security.api_keys.require_user`)."""
+    User = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
     router = APIRouter(prefix=PREFIX, tags=["calls"])
 
     @router.post("", status_code=202, response_model=CallAccepted)

@@ -19,9 +19,11 @@ from call_tracker.tracker import Tracker
 from offhook.bus import Bus
 from offhook.bus.errors import BusError
 from offhook.http import create_app
-from offhook.security.api_keys import ApiKeys
+from offhook.records import ApiKeyRecord
+from offhook.security.api_keys import ApiKeys, require_user
+from offhook.security.sessions import Sessions
 from offhook.telemetry import metrics, tracing
-from offhook.topics import CALL_EVENTS
+from offhook.topics import API_KEYS, CALL_EVENTS
 
 SERVICE: Final = "call-tracker"
 _HOUSEKEEPING_S: Final = 5.0
@@ -44,6 +46,8 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     spans = tracing.configure(SERVICE)
     tracker = Tracker(store, outbox, spans)
     holdings = Directories(bus)
+    api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
+    sessions = Sessions(settings.session_key, api_keys, clock=lambda: clock().timestamp())
     keeper = _Housekeeping(store, timedelta(hours=settings.idempotency_keep_h))
     bus.consume(
         CALL_EVENTS,
@@ -90,7 +94,11 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     install_errors(app)
     app.include_router(
         create_router(
-            store=store, outbox=outbox, holdings=holdings, api_keys=ApiKeys(settings.api_keys), clock=clock
+            store=store,
+            outbox=outbox,
+            holdings=holdings,
+            authenticate=require_user(api_keys, sessions),
+            clock=clock,
         )
     )
     return app

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -30,9 +31,12 @@ from offhook.bus import Bus
 from offhook.http import create_app
 from offhook.identities import new_id
 from offhook.providers import registry
+from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.keyring import Keyring
-from offhook.topics import CALL_COMMANDS, CALL_EVENTS
+from offhook.security.sessions import Sessions
+from offhook.topics import API_KEYS, CALL_COMMANDS, CALL_EVENTS
+from offhook.web import Site
 
 SERVICE: Final = "number-sync"
 
@@ -76,6 +80,17 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
     numbers = Numbers(database, clock=clock)
     inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url)
+    # Keys made by another process (`offhook keys`) come back by way of the topic, as they come to call-tracker.
+    api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
+    sessions = Sessions(settings.session_key, api_keys, clock=clock)
+    site = Site(
+        api_keys=api_keys,
+        sessions=sessions,
+        templates=Path(__file__).parent / "pages" / "templates",
+        clock=clock,
+        login=True,
+        redis_url=settings.redis_url,
+    )
     background: list[asyncio.Task[None]] = []
 
     async def tell_everything(connection: AsyncConnection) -> int:
@@ -102,6 +117,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
                 await relay.release()
             await bus.stop()
             await introductions.close()
+            await site.close()
             await database.close()
 
     def waiting() -> Iterable[str]:
@@ -141,9 +157,11 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
                 check_now=check_now,
                 providers=registry.PROVIDERS,
             ),
-            require_user(ApiKeys(settings.api_keys)),
+            require_user(api_keys, sessions),
         )
     )
+
+    site.install(app)
 
     async def drain() -> None:
         await worker.drain()

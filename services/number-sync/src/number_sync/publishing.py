@@ -1,4 +1,4 @@
-"""What number-sync tells the other services about configurations, numbers, workflows and settings.
+"""What number-sync tells the other services about API keys, configurations, numbers, workflows and settings.
 
 Every change goes through here, into the outbox of its own transaction; `republish` tells everything once more at the
 start, so that a topic that was emptied or never filled is whole again.
@@ -11,16 +11,17 @@ from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import outbox
-from number_sync.schema import configurations, phone_numbers, settings, workflows
+from number_sync.schema import api_keys, configurations, phone_numbers, settings, workflows
 from offhook.events import Event, EventData, new_event
 from offhook.records import (
+    ApiKeyRecord,
     ConfigurationRecord,
     NoAgentFallback,
     NumberRecord,
     PublicUrlRecord,
     WorkflowRecord,
 )
-from offhook.topics import CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS, Topic
+from offhook.topics import API_KEYS, CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS, Topic
 
 SOURCE: Final = "/number-sync"
 PUBLIC_URL: Final = "public-url"
@@ -67,6 +68,16 @@ def workflow_record(row: Row[Any]) -> WorkflowRecord:
     )
 
 
+def api_key_record(row: Row[Any]) -> ApiKeyRecord:
+    return ApiKeyRecord(
+        key_id=row.id,
+        user_id=row.user_id,
+        digest=row.digest,
+        label=row.label,
+        revoked=row.revoked_at is not None,
+    )
+
+
 async def publish_configuration(connection: AsyncConnection, row: Row[Any]) -> None:
     await _put(connection, CONFIGURATIONS, row.id, configuration_record(row), row.updated_at)
 
@@ -77,6 +88,11 @@ async def publish_number(connection: AsyncConnection, row: Row[Any]) -> None:
 
 async def publish_workflow(connection: AsyncConnection, row: Row[Any]) -> None:
     await _put(connection, WORKFLOWS, row.id, workflow_record(row), row.updated_at)
+
+
+async def publish_api_key(connection: AsyncConnection, row: Row[Any]) -> None:
+    at = row.created_at if row.revoked_at is None else row.revoked_at
+    await _put(connection, API_KEYS, row.id, api_key_record(row), at)
 
 
 async def retract(connection: AsyncConnection, topic: Topic, key: str) -> None:
@@ -105,9 +121,10 @@ async def public_url(connection: AsyncConnection) -> str | None:
 
 
 async def republish(connection: AsyncConnection) -> int:
-    """Tell every configuration, number and workflow once more. Returns how many records that were."""
+    """Tell every API key, configuration, number and workflow once more. Returns how many records that were."""
     count = 0
     for table, publish in (
+        (api_keys, publish_api_key),
         (configurations, publish_configuration),
         (workflows, publish_workflow),
         (phone_numbers, publish_number),

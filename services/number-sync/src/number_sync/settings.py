@@ -15,7 +15,7 @@ _DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
 class NumberSyncSettings(ServiceSettings):
     """Environment variables with the prefix `OFFHOOK_`."""
 
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"keyring", "api_keys"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"keyring", "session_key"})
 
     listen_port: int = Field(8083, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     database_url: SecretStr | None = Field(

@@ -112,6 +112,12 @@ class Site:
         if self._limit is not None:
             await self._limit.close()
 
+    @property
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters of the templates, by name; a service may add its own before the first page."""
+        filters: dict[str, Callable[..., Any]] = self._templates.filters
+        return filters
+
     async def user(self, request: Request) -> PageUser:
         """A FastAPI dependency: who is logged in. Nobody: the browser is sent to `/login`, and back afterwards."""
         found = self.user_of(request)
