@@ -8,14 +8,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
-
-from playwright.async_api import Browser, async_playwright
-from playwright.async_api import Error as PlaywrightError
+from typing import TYPE_CHECKING, Final
 
 from offhook_dev import system_packages
 from offhook_dev.errors import DevError
 from offhook_dev.servers import Say, say_on_stderr
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 _NAMES: Final = ("chromium", "chromium-browser")
 # Nothing leaves this machine: no updates, no reports, no proxy, and no name but this machine's own is resolved.
@@ -45,8 +45,11 @@ def install(say: Say = say_on_stderr) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def launched() -> AsyncIterator[Browser]:
+async def launched() -> AsyncIterator["Browser"]:
     """A running Chromium without a window, as a Playwright `Browser`. Raises `DevError`."""
+    # Here, because every test run imports this module and few of them open a browser.
+    from playwright.async_api import Error, async_playwright
+
     executable = install()
     # Its sandbox needs a user of its own; what is opened here is ours.
     flags = [*_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else [*_FLAGS]
@@ -55,7 +58,7 @@ async def launched() -> AsyncIterator[Browser]:
             browser = await playwright.chromium.launch(
                 executable_path=executable, headless=True, args=flags, timeout=_STARTS_WITHIN_MS
             )
-        except PlaywrightError as error:
+        except Error as error:
             said = error.message.strip().splitlines()
             raise DevError(f"{executable} does not start: {said[0][:300] if said else 'no word'}") from error
         try:

@@ -1,4 +1,4 @@
-"""Real servers for tests: `kafka`, `kafka_factory`, `redis_url`, `postgres_url`.
+"""Real servers for tests: `kafka`, `kafka_factory`, `redis_url`, `postgres_url`; and a real browser: `chromium`.
 
 A test that asks for one of them is marked `real`, whether or not it says so. On a developer's machine it is
 skipped when its server cannot be had; with `CI` or `OFFHOOK_REQUIRE_REAL=1` in the environment such a skip is
@@ -14,13 +14,14 @@ from typing import Final, NoReturn
 
 import pytest
 
+from offhook_dev import chromium as browsers
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.postgres import PostgresServer
 from offhook_dev.redis import RedisServer
 
 _SERVER_FIXTURES: Final = frozenset(
-    {"kafka", "kafka_factory", "redis_server", "redis_url", "postgres_server", "postgres_url"}
+    {"kafka", "kafka_factory", "redis_server", "redis_url", "postgres_server", "postgres_url", "chromium"}
 )
 _KAFKA_FIXTURES: Final = frozenset({"kafka", "kafka_factory"})
 _DIRECTORY: Final = "offhook-tests"
@@ -28,6 +29,12 @@ _DIRECTORY: Final = "offhook-tests"
 KafkaFactory = Callable[[], KafkaServer]
 
 _shared: Final = pytest.StashKey[KafkaServer]()
+_failed: Final = pytest.StashKey[bool]()
+
+
+def has_failed(item: pytest.Item) -> bool:
+    """Whether a part of the test that is over has failed: for what keeps evidence."""
+    return item.stash.get(_failed, False)
 
 
 def real_is_required() -> bool:
@@ -40,7 +47,8 @@ def real_is_required() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "real: needs a real server (Kafka, Redis, PostgreSQL), which the test starts itself"
+        "markers",
+        "real: needs a real server (Kafka, Redis, PostgreSQL, Chromium), which the test starts itself",
     )
 
 
@@ -52,14 +60,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch Kafka before the first test: a download is not to count against a test's time limit."""
+    """Fetch Kafka and Chromium before the first test: a download is not to count against a test's time limit."""
     if session.config.option.collectonly:
         return
-    if any(_KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())) for item in session.items):
-        try:
-            KafkaServer.install(say=_sayer(session.config))
-        except DevError as error:
-            _sayer(session.config)(str(error))  # the fixtures meet it again, and decide
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    say = _sayer(session.config)
+    for fixtures, install in ((_KAFKA_FIXTURES, KafkaServer.install), ({"chromium"}, browsers.install)):
+        if wanted.intersection(fixtures):
+            try:
+                install(say=say)
+            except DevError as error:
+                say(str(error))  # the fixtures meet it again, and decide
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,6 +92,8 @@ def pytest_runtest_makereport(
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
         report.longrepr = f"A test of a real server may not be skipped here. {reason}"
+    if report.failed:
+        item.stash[_failed] = True
     return report
 
 
@@ -138,6 +151,15 @@ def kafka_factory(servers_directory: Path, pytestconfig: pytest.Config) -> Itera
     for server in made:
         server.kill()
         shutil.rmtree(server.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium(pytestconfig: pytest.Config) -> Path:
+    """The executable of a real Chromium, for `offhook_dev.chromium.launched`."""
+    try:
+        return browsers.install(say=_sayer(pytestconfig))
+    except DevError as error:
+        _do_without(error)
 
 
 @pytest.fixture(scope="session")
