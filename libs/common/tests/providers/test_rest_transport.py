@@ -117,3 +117,83 @@ def test_a_status_means_different_things_to_dialling_and_to_hanging_up(operation
 )
 def test_retry_after_is_bounded_seconds(value, seconds):
     assert retry_after({"Retry-After": value}) == seconds
+
+
+@contextmanager
+def raw_server(*pieces, pause_s=0.0):
+    """Answers every request with these bytes, piece by piece, then closes."""
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            try:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        if gone.wait(pause_s):
+                            return
+            except OSError:
+                pass  # the client has had enough
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        gone.set()
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+def read_failure(url, timeout_s=5.0):
+    with pytest.raises(RequestException) as caught:
+        RebasedSession(url, timeout_s).get("https://api.example.com/x")
+    error = transport_error(caught.value, "read")
+    return error.kind, error.code
+
+
+def test_an_answer_that_comes_in_pieces_is_read_whole():
+    with raw_server(HEAD % 6, b"abc", b"def", pause_s=0.05) as url:
+        answer = RebasedSession(url, 5).get("https://api.example.com/x")
+    assert (answer.content, answer.text) == (b"abcdef", "abcdef")
+
+
+def test_an_answer_that_is_cut_off_is_a_lost_answer():
+    with raw_server(HEAD % 100, b'{"a": 1}') as url:
+        assert read_failure(url) == ("unavailable", "no-answer")
+
+
+def test_an_answer_without_an_end_is_given_up_whether_it_trickles_or_floods():
+    with raw_server(HEAD % 1000, *[b"x"] * 1000, pause_s=0.05) as url:
+        assert read_failure(url, 0.1) == ("unavailable", "no-answer")
+    with raw_server(HEAD % 2**31, *[b"x" * 2**20] * 40) as url:
+        assert read_failure(url) == ("unavailable", "no-answer")
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [("read", "unavailable"), ("write", "unknown-outcome"), ("dial", "unknown-outcome")],
+)
+def test_a_lost_answer_about_a_setting_has_a_code_of_its_own(operation, kind):
+    error = transport_error(RequestsConnectionError(), operation)
+    assert (error.kind, error.code == "no-answer") == (kind, operation != "dial")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (302, "unavailable"),
+        (400, "rejected"),
+        (401, "credentials"),
+        (403, "credentials"),
+        (404, "gone"),
+        (408, "unavailable"),
+        (429, "busy"),
+        (500, "unavailable"),
+        (503, "unavailable"),
+    ],
+)
+def test_what_may_be_repeated_fails_without_doubt(status, kind):
+    assert status_error("read", status, "code", "message", {}).kind == kind
