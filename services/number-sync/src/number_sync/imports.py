@@ -164,7 +164,12 @@ class Imports:
             ) from None
         try:
             found = await self._inquiries.ask(
-                adapter.name, credentials, "lines", lambda rest: rest.lines(), within_s=self._deadline_s
+                adapter.name,
+                row.account,
+                credentials,
+                "lines",
+                lambda rest: rest.lines(),
+                within_s=self._deadline_s,
             )
         except RestError as error:
             raise _trouble(adapter, credentials, error) from None

@@ -97,15 +97,20 @@ class Verifier:
                 "not-verified", NO_ADAPTER, f"This version has no adapter for {row.provider[:32]}."
             )
         asked_at = now_ms(self._clock)
-        answer = await self._try(adapter, credentials, asked_at)
+        answer = await self._try(adapter, row.account, credentials, asked_at)
         return await self._keep(configuration_id, credentials, answer)
 
     async def _try(
-        self, adapter: ProviderAdapter, credentials: Mapping[str, str], asked_at: int
+        self, adapter: ProviderAdapter, account: str, credentials: Mapping[str, str], asked_at: int
     ) -> Verification:
         try:
             facts = await self._inquiries.ask(
-                adapter.name, credentials, "check", lambda rest: rest.check(), within_s=self._deadline_s
+                adapter.name,
+                account,
+                credentials,
+                "check",
+                lambda rest: rest.check(),
+                within_s=self._deadline_s,
             )
         except RestError as error:
             why = adapter.lines.explain(error)
