@@ -84,9 +84,3 @@ def test_no_thread_waits_for_an_account_that_rests_long() -> None:
         pacer.hook("twilio", "AC1")()
     assert (refused.value.kind, refused.value.retry_after_s) == ("busy", 90)
 
-
-async def test_waiting_for_an_account_takes_no_thread() -> None:
-    pacer = Pacer(2)
-    pacer.throttled("twilio", "AC1", 0.02)
-    await pacer.rested("twilio", "AC1")
-    assert pacer.rests_for("twilio", "AC1") == 0

@@ -20,6 +20,7 @@ from number_sync.sync.state import (
     troubled,
 )
 from offhook.providers.lines import Obstacle
+from offhook.providers.obstacles import no_public_url
 
 SCHEDULE = Schedule(interval=180_000, retry=5_000, phase=17)
 NAMES = ("VoiceUrl", "VoiceMethod", "StatusCallback")
@@ -147,7 +148,7 @@ def test_what_was_there_before_is_put_back() -> None:
 
 
 def test_without_a_public_url_a_number_that_should_be_answered_has_failed() -> None:
-    assert state.released(synced(), state.NO_PUBLIC_URL, now=1).state == "failed"
+    assert state.released(synced(), no_public_url(), now=1).state == "failed"
 
 
 def test_a_password_in_somebodys_url_is_put_back_and_not_shown() -> None:

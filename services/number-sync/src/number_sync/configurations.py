@@ -12,6 +12,7 @@ from number_sync.database import Clock, Database, now_ms
 from number_sync.errors import ConflictError, FixedError, InvalidError, LimitError, NotFoundError
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers
+from number_sync.sync import detaching, store
 from offhook.errors import KeyringError
 from offhook.identities import is_id, new_id
 from offhook.providers.base import ProviderAdapter
@@ -135,6 +136,11 @@ class Configurations:
                 values["sealed_credentials"] = creds.seal(self._keyring, accepted, context=row.id)
             if not values:
                 return row
+            if values.get("account", row.account) != row.account:
+                # What is set at the old account is undone with the credentials that opened it.
+                await detaching.let_go(connection, row, at=now)
+                await store.hand_on_shared(connection, row)
+                await store.forget_account(connection, configuration_id, at=now)
             changed: Row[Any] = (
                 await connection.execute(
                     update(configurations)
@@ -143,6 +149,8 @@ class Configurations:
                     .returning(configurations)
                 )
             ).one()
+            if "verification" in values or (changed.repair_drift and not row.repair_drift):
+                await store.mark_due(connection, configuration_id=configuration_id, at=now)
             await publishing.publish_configuration(connection, changed)
             return changed
 
@@ -155,8 +163,10 @@ class Configurations:
         they go with it, and are let go at the provider in the background; with `leave` the provider is not touched.
         """
 
+        now = now_ms(self._clock)
+
         async def work(connection: AsyncConnection) -> None:
-            await find_configuration(connection, user_id, configuration_id, lock=True)
+            configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
             numbers = (
                 await connection.execute(
                     select(phone_numbers.c.id, phone_numbers.c.e164)
@@ -171,6 +181,9 @@ class Configurations:
                     "or repeat the request with ?numbers=detach (they are let go at the provider) or "
                     "?numbers=leave (the provider is not touched)"
                 )
+            if numbers_are == "detach":
+                await detaching.let_go(connection, configuration, at=now)
+            await store.hand_on_shared(connection, configuration)
             await connection.execute(
                 delete(phone_numbers).where(phone_numbers.c.configuration_id == configuration_id)
             )

@@ -13,6 +13,7 @@ from number_sync.e164 import PhoneNumberError, to_e164
 from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
+from number_sync.sync import detaching, store
 from offhook.identities import is_id, new_id
 from offhook.topics import NUMBERS
 
@@ -58,7 +59,7 @@ class Numbers:
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             # Locked: two numbers added at once cannot both become the default, and the configuration cannot go.
-            await find_configuration(connection, user_id, configuration_id, lock=True)
+            configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
             held = await connection.execute(
                 select(func.count())
                 .select_from(phone_numbers)
@@ -74,6 +75,15 @@ class Numbers:
             row: Row[Any] = (
                 await connection.execute(insert(phone_numbers).values(values).returning(phone_numbers))
             ).one()
+            known, reference = await detaching.take_over(connection, configuration, e164)
+            await store.begin(
+                connection,
+                number_id=row.id,
+                configuration_id=configuration_id,
+                at=now,
+                known=known,
+                reference=reference,
+            )
             await publishing.publish_number(connection, row)
             return row
 
@@ -112,6 +122,8 @@ class Numbers:
                     .returning(phone_numbers)
                 )
             ).one()
+            if (changed.active, changed.workflow_id) != (row.active, row.workflow_id):
+                await store.mark_due(connection, number_id=number_id, at=now)
             await publishing.publish_number(connection, changed)
             return changed
 
@@ -126,10 +138,13 @@ class Numbers:
         at_provider: Literal["detach", "leave"] = "detach",
     ) -> None:
         """With `detach` the number is let go at the provider in the background; with `leave` the provider is not touched."""
+        now = now_ms(self._clock)
 
         async def work(connection: AsyncConnection) -> None:
-            await find_configuration(connection, user_id, configuration_id, lock=True)
+            configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
             await self._find(connection, user_id, configuration_id, number_id, lock=True)
+            if at_provider == "detach":
+                await detaching.let_go(connection, configuration, number_id=number_id, at=now)
             await connection.execute(delete(phone_numbers).where(phone_numbers.c.id == number_id))
             await publishing.retract(connection, NUMBERS, number_id)
 

@@ -399,6 +399,24 @@ PROVIDER_REQUEST_SECONDS: Final = _histogram(
     action="Above 5 s: outbound calls start late; see the provider's status page.",
     services=_NUMBERS,
 )  # fmt: skip
+PROVIDER_THROTTLED: Final = _counter(
+    "offhook_provider_throttled_total", "provider",
+    meaning="REST requests that a provider refused because there were too many; the account then rests, and goes on slower.",
+    action="Rising: lower OFFHOOK_SYNC_RATE_PER_S, or find what else uses the account's API.",
+    services=_NUMBERS,
+)  # fmt: skip
+NUMBERS: Final = _gauge(
+    "offhook_numbers", "state",
+    meaning="Phone numbers by where they stand at their provider. Every process tells all of them: take the maximum.",
+    action="failed or drifted above 0: the number's page says why, with the remedy. pending that stays: see the provider's requests.",
+    services=_NUMBERS,
+)  # fmt: skip
+DRIFT: Final = _counter(
+    "offhook_number_drift_total", "provider", "outcome",
+    meaning="Phone numbers that somebody else changed at the provider: found, and of these repaired.",
+    action="Repeatedly: another system sets the same number; take it out there, or remove the number here.",
+    services=_NUMBERS,
+)  # fmt: skip
 
 METRICS: Final[tuple[MetricDefinition, ...]] = tuple(definition for definition, _ in _defined)
 """Every metric, in the order above. Define metrics before this line only."""

@@ -4,7 +4,6 @@ A token bucket per account keeps a steady pace. When the provider says 429 all t
 it was told to, goes on at half the pace, and is back at its full pace two minutes later.
 """
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,13 @@ _MOST_ACCOUNTS: Final = 10_000
 
 Account = tuple[str, str]
 """Provider and account."""
+
+
+class RestingError(RestError):
+    """The account's turn is too far away for a thread to wait for it: the provider was not asked."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("busy", "429", f"the account has to rest for {wait_s:.0f} s", wait_s)
 
 
 class Bucket:
@@ -101,8 +107,7 @@ class Pacer:
     ) -> Callable[[], None]:
         """For `RestFactory`: called in the request's thread before each request, it waits for the account's turn.
 
-        When the turn is too far away for a thread to wait, it raises the `RestError` that the provider would answer
-        with.
+        When the turn is too far away for a thread to wait, it raises `RestingError`.
         """
 
         def pace() -> None:
@@ -112,7 +117,7 @@ class Pacer:
                 if wait <= _WORTH_WAITING_S:
                     bucket.reserve(now)
             if wait > _WORTH_WAITING_S:
-                raise RestError("busy", "429", f"the account has to rest for {wait:.0f} s", wait)
+                raise RestingError(wait)
             if wait > 0:
                 sleep(wait)
 
@@ -135,11 +140,6 @@ class Pacer:
         """The provider answered otherwise."""
         with self._lock:
             self._bucket((provider, account)).answered(self._clock())
-
-    async def rested(self, provider: str, account: str) -> None:
-        """Wait, without a thread, until the account may be asked again."""
-        while (wait := self.rests_for(provider, account)) > 0:
-            await asyncio.sleep(wait)
 
     def _bucket(self, key: Account) -> Bucket:
         bucket = self._buckets.get(key)

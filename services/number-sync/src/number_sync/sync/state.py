@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from offhook.providers.lines import Obstacle, Settings
+from offhook.providers.obstacles import ObstacleCode
 
 State = Literal["pending", "synced", "drifted", "failed", "detached"]
 STATES: Final[tuple[State, ...]] = ("pending", "synced", "drifted", "failed", "detached")
@@ -308,17 +309,12 @@ def released(standing: Standing, why: Obstacle, *, now: int) -> Standing:
     A number that should be answered and cannot, for want of a public URL, has failed; the others are as their
     operator wants them.
     """
-    state: State = "failed" if why.code == NO_PUBLIC_URL.code else "detached"
+    state: State = "failed" if why.code == ObstacleCode.NO_PUBLIC_URL else "detached"
     drift = standing.book.last_drift
     empty = replace(standing, book=Book(last_drift=drift and replace(drift, repaired=True)), compared=())
     return _turn(empty, state, why, now=now, due_at=NEVER)
 
 
-NO_PUBLIC_URL: Final = Obstacle(
-    "no-public-url",
-    "The installation has no public URL, so the provider cannot be told where to ask.",
-    "Set OFFHOOK_PUBLIC_URL, or OFFHOOK_TUNNEL_METRICS_URL for a Cloudflare tunnel.",
-)
 INACTIVE: Final = Obstacle(
     "inactive", "The number is switched off here; the provider was set back.", "Switch it on to take calls."
 )
@@ -336,6 +332,11 @@ KEY_LOST: Final = Obstacle(
     "key-lost",
     "The credentials cannot be opened: the key ring no longer has their key.",
     "Enter the credentials again, or put the old key back into OFFHOOK_KEYRING.",
+)
+NO_ADAPTER: Final = Obstacle(
+    "no-adapter",
+    "This version has no adapter for the configuration's provider.",
+    "Run the version of number-sync that made the configuration, or a newer one.",
 )
 NO_ANSWER: Final = Obstacle(
     "no-answer",

@@ -1,9 +1,15 @@
 """Where numbers stand at their providers, in the database."""
 
-from sqlalchemy import insert, update
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from number_sync.schema import number_states
+from number_sync import publishing
+from number_sync.schema import configurations, number_states, phone_numbers, shared_states
+from number_sync.sync.state import Book, Difference, Drift, Standing, State, merged
 
 
 async def mark_due(
@@ -27,19 +33,332 @@ async def mark_due(
     await connection.execute(change)
 
 
-async def begin(connection: AsyncConnection, *, number_id: str, configuration_id: str, at: int) -> None:
-    """A number that was just added: pending, and due at once."""
+async def begin(
+    connection: AsyncConnection,
+    *,
+    number_id: str,
+    configuration_id: str,
+    at: int,
+    known: Book | None = None,
+    reference: str | None = None,
+) -> None:
+    """A number that was just added: pending, and due at once. `known`: what is remembered of it from before."""
+    standing = Standing(book=known or Book(), reference=reference, changed_at=at, due_at=at)
     await connection.execute(
         insert(number_states).values(
-            number_id=number_id,
-            configuration_id=configuration_id,
-            state="pending",
-            differs=[],
-            compared=[],
-            ours={},
-            attempts=0,
-            changed_at=at,
-            due_at=at,
-            version=0,
+            number_id=number_id, configuration_id=configuration_id, version=0, **_columns(standing)
         )
     )
+
+
+async def forget_account(connection: AsyncConnection, configuration_id: str, *, at: int) -> None:
+    """The configuration speaks of another account of the provider now: what is known of the old one does not hold."""
+    await connection.execute(
+        update(number_states)
+        .where(number_states.c.configuration_id == configuration_id)
+        .values(**_columns(Standing(changed_at=at, due_at=at)), version=number_states.c.version + 1)
+    )
+    await connection.execute(
+        delete(shared_states).where(shared_states.c.configuration_id == configuration_id)
+    )
+
+
+# --- what is due
+
+
+@dataclass(frozen=True, slots=True)
+class DueConfiguration:
+    """A configuration with numbers to compare. `failing`: the last attempt brought no usable answer."""
+
+    configuration_id: str
+    provider: str
+    account: str
+    failing: bool
+
+
+async def due_configurations(
+    connection: AsyncConnection, *, now: int, limit: int, busy: Iterable[str] = ()
+) -> list[DueConfiguration]:
+    """Those that have waited longest first, without the `busy` ones."""
+    first = func.min(number_states.c.due_at)
+    rows = await connection.execute(
+        select(
+            configurations.c.id,
+            configurations.c.provider,
+            configurations.c.account,
+            func.max(number_states.c.attempts).label("attempts"),
+        )
+        .join(number_states, number_states.c.configuration_id == configurations.c.id)
+        .where(number_states.c.due_at <= now, configurations.c.id.not_in(list(busy)))
+        .group_by(configurations.c.id, configurations.c.provider, configurations.c.account)
+        .order_by(first, configurations.c.id)
+        .limit(limit)
+    )
+    return [DueConfiguration(row.id, row.provider, row.account, row.attempts > 0) for row in rows]
+
+
+async def next_due(connection: AsyncConnection) -> int | None:
+    """When the next number is to be compared, ms since 1970."""
+    found = await connection.execute(select(func.min(number_states.c.due_at)))
+    due_at: int | None = found.scalar_one()
+    return due_at
+
+
+@dataclass(frozen=True, slots=True)
+class DueNumber:
+    """A number to compare. `version`: see `save`. `answered`: it is active and has a workflow."""
+
+    number_id: str
+    e164: str
+    active: bool
+    workflow_id: str | None
+    version: int
+    standing: Standing
+
+    @property
+    def answered(self) -> bool:
+        return self.active and self.workflow_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything one round starts from. `shared` is what all configurations of the account know of its application;
+    `any_answered`: whether any number of the account is to be answered here at all."""
+
+    configuration: Row[Any]
+    numbers: Sequence[DueNumber]
+    public_url: str | None
+    shared: Book
+    any_answered: bool
+
+
+async def work_of(connection: AsyncConnection, configuration_id: str, *, now: int) -> Work | None:
+    """None: the configuration has gone."""
+    configuration = (
+        await connection.execute(select(configurations).where(configurations.c.id == configuration_id))
+    ).first()
+    if configuration is None:
+        return None
+    rows = await connection.execute(
+        select(number_states, phone_numbers.c.e164, phone_numbers.c.active, phone_numbers.c.workflow_id)
+        .join(phone_numbers, phone_numbers.c.id == number_states.c.number_id)
+        .where(number_states.c.configuration_id == configuration_id, number_states.c.due_at <= now)
+        .order_by(number_states.c.due_at, phone_numbers.c.e164)
+    )
+    numbers = [
+        DueNumber(row.number_id, row.e164, row.active, row.workflow_id, row.version, standing_of(row))
+        for row in rows
+    ]
+    url = await publishing.public_url(connection)
+    return Work(
+        configuration,
+        numbers,
+        url,
+        await shared_book(
+            connection, configuration.provider, configuration.account, configuration_id=configuration_id
+        ),
+        await any_answered_now(connection, configuration.provider, configuration.account),
+    )
+
+
+async def any_answered_now(connection: AsyncConnection, provider: str, account: str) -> bool:
+    """Whether any number of the account is to be answered, and can be."""
+    url = await publishing.public_url(connection)
+    return url is not None and await _any_answered(connection, provider, account)
+
+
+async def _any_answered(connection: AsyncConnection, provider: str, account: str) -> bool:
+    """Whether any configuration of this provider's account has a number that is to be answered."""
+    found = await connection.execute(
+        select(phone_numbers.c.id)
+        .join(configurations, configurations.c.id == phone_numbers.c.configuration_id)
+        .where(
+            configurations.c.provider == provider,
+            configurations.c.account == account,
+            phone_numbers.c.active,
+            phone_numbers.c.workflow_id.is_not(None),
+        )
+        .limit(1)
+    )
+    return found.first() is not None
+
+
+# --- numbers
+
+
+def standing_of(row: Row[Any]) -> Standing:
+    """From a row of `number_states`."""
+    return Standing(
+        state=cast(State, row.state),
+        reason=row.reason,
+        sentence=row.sentence,
+        remedy=row.remedy,
+        reference=row.reference,
+        compared=tuple(row.compared),
+        book=_book_of(row),
+        attempts=row.attempts,
+        changed_at=row.changed_at,
+        due_at=row.due_at,
+    )
+
+
+async def save(connection: AsyncConnection, number: DueNumber, standing: Standing) -> None:
+    """What a round found out. Nothing when the number has gone, or when what is wanted was changed since the round
+    began: it is still due then, and the next round finds out anew."""
+    await connection.execute(
+        update(number_states)
+        .where(number_states.c.number_id == number.number_id, number_states.c.version == number.version)
+        .values(**_columns(standing))
+    )
+
+
+async def postpone(connection: AsyncConnection, numbers: Sequence[DueNumber], *, due_at: int) -> None:
+    """Not looked at, because the account has to rest."""
+    for number in numbers:
+        await connection.execute(
+            update(number_states)
+            .where(
+                number_states.c.number_id == number.number_id,
+                number_states.c.version == number.version,
+                number_states.c.due_at < due_at,
+            )
+            .values(due_at=due_at)
+        )
+
+
+async def unchanged(connection: AsyncConnection, number: DueNumber) -> bool:
+    """Whether the number is still there, and nobody has changed what is wanted of it."""
+    found = await connection.execute(
+        select(number_states.c.version).where(number_states.c.number_id == number.number_id)
+    )
+    return found.scalar_one_or_none() == number.version
+
+
+async def counts(connection: AsyncConnection) -> dict[str, int]:
+    """How many numbers there are in which state."""
+    rows = await connection.execute(
+        select(number_states.c.state, func.count().label("held")).group_by(number_states.c.state)
+    )
+    return {row.state: row.held for row in rows}
+
+
+# --- what an application's numbers share
+
+
+async def shared_book(
+    connection: AsyncConnection, provider: str, account: str, *, configuration_id: str | None = None
+) -> Book:
+    """What all configurations of the account know of its application; the comparisons are `configuration_id`'s own."""
+    rows = (
+        await connection.execute(
+            select(shared_states)
+            .join(configurations, configurations.c.id == shared_states.c.configuration_id)
+            .where(configurations.c.provider == provider, configurations.c.account == account)
+            .order_by(shared_states.c.configuration_id)
+        )
+    ).all()
+    books = {row.configuration_id: _book_of(row) for row in rows}
+    own = books.get(configuration_id or "", Book())
+    before, ours = merged(list(books.values()))
+    return Book(before, ours, own.wanted, own.differs, own.compared_at, own.pushed_at, own.last_drift)
+
+
+async def save_shared(
+    connection: AsyncConnection, configuration_id: str, book: Book, *, account: str
+) -> None:
+    """Nothing when the configuration has gone, or speaks of another account by now."""
+    there = await connection.execute(
+        select(configurations.c.id)
+        .where(configurations.c.id == configuration_id, configurations.c.account == account)
+        .with_for_update()
+    )
+    if there.first() is None:
+        return
+    values = _book_columns(book)
+    changed = await connection.execute(
+        update(shared_states).where(shared_states.c.configuration_id == configuration_id).values(**values)
+    )
+    if changed.rowcount == 0:
+        await connection.execute(insert(shared_states).values(configuration_id=configuration_id, **values))
+
+
+async def forget_shared(connection: AsyncConnection, provider: str, account: str) -> None:
+    """The application is as it was before us."""
+    of_account = select(configurations.c.id).where(
+        configurations.c.provider == provider, configurations.c.account == account
+    )
+    await connection.execute(delete(shared_states).where(shared_states.c.configuration_id.in_(of_account)))
+
+
+async def hand_on_shared(connection: AsyncConnection, configuration: Row[Any]) -> None:
+    """Before a configuration is deleted: another one with the same application keeps what is known of it."""
+    heir = (
+        await connection.execute(
+            select(configurations.c.id)
+            .where(
+                configurations.c.provider == configuration.provider,
+                configurations.c.account == configuration.account,
+                configurations.c.id != configuration.id,
+            )
+            .order_by(configurations.c.id)
+            .limit(1)
+        )
+    ).scalar_one_or_none()
+    if heir is None:
+        return
+    book = await shared_book(connection, configuration.provider, configuration.account, configuration_id=heir)
+    if book.ours:
+        await save_shared(connection, heir, book, account=configuration.account)
+
+
+# --- rows
+
+
+def _book_of(row: Row[Any]) -> Book:
+    drift = row.last_drift
+    return Book(
+        before=row.before or {},
+        ours=row.ours,
+        wanted=row.wanted,
+        differs=_differences(row.differs),
+        compared_at=row.compared_at,
+        pushed_at=row.pushed_at,
+        last_drift=drift and Drift(drift["at"], _differences(drift["differs"]), drift["repaired"]),
+    )
+
+
+def _book_columns(book: Book) -> dict[str, Any]:
+    drift = book.last_drift
+    return {
+        "before": dict(book.before) or None,
+        "ours": {setting: list(values) for setting, values in book.ours.items()},
+        "wanted": None if book.wanted is None else dict(book.wanted),
+        "differs": _plain(book.differs),
+        "compared_at": book.compared_at,
+        "pushed_at": book.pushed_at,
+        "last_drift": drift
+        and {"at": drift.at, "differs": _plain(drift.differs), "repaired": drift.repaired},
+    }
+
+
+def _columns(standing: Standing) -> dict[str, Any]:
+    return {
+        "state": standing.state,
+        "reason": standing.reason,
+        "sentence": standing.sentence,
+        "remedy": standing.remedy,
+        "reference": standing.reference,
+        "compared": list(standing.compared),
+        "attempts": standing.attempts,
+        "changed_at": standing.changed_at,
+        "due_at": standing.due_at,
+        **_book_columns(standing.book),
+    }
+
+
+def _differences(stored: Sequence[Mapping[str, str]]) -> tuple[Difference, ...]:
+    return tuple(Difference(each["setting"], each["wanted"], each["found"]) for each in stored)
+
+
+def _plain(differs: Sequence[Difference]) -> list[dict[str, str]]:
+    return [{"setting": each.setting, "wanted": each.wanted, "found": each.found} for each in differs]

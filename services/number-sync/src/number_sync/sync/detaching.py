@@ -1,0 +1,203 @@
+"""Numbers that were deleted here are let go at their provider, afterwards and without anybody waiting for it.
+
+What has to be known for it is copied into a row of `detachments` in the transaction that deletes the number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync.schema import detachments, number_states, phone_numbers
+from number_sync.sync import store
+from number_sync.sync.state import Book, merged
+
+OPEN: Final = "open"
+DONE: Final = "done"
+GIVEN_UP: Final = "given-up"
+
+PATIENCE_MS: Final = 24 * 3600 * 1000
+"""After so long a number that could not be let go is left as it is."""
+_KEEP_MS: Final = 31 * 24 * 3600 * 1000
+_AT_ONCE: Final = 100
+
+
+async def let_go(
+    connection: AsyncConnection, configuration: Row[Any], *, number_id: str | None = None, at: int
+) -> None:
+    """Have a number (None: all numbers of the configuration) let go. Call it before the number is deleted."""
+    shared = await store.shared_book(connection, configuration.provider, configuration.account)
+    query = (
+        select(number_states, phone_numbers.c.e164)
+        .join(phone_numbers, phone_numbers.c.id == number_states.c.number_id)
+        .where(number_states.c.configuration_id == configuration.id)
+    )
+    if number_id is not None:
+        query = query.where(number_states.c.number_id == number_id)
+    rows = [row for row in (await connection.execute(query)).all() if row.ours or shared.ours]
+    if rows:
+        await connection.execute(
+            insert(detachments),
+            [
+                {
+                    "user_id": configuration.user_id,
+                    "configuration_id": configuration.id,
+                    "provider": configuration.provider,
+                    "account": configuration.account,
+                    "sealed_credentials": configuration.sealed_credentials,
+                    "e164": row.e164,
+                    "reference": row.reference,
+                    "before": row.before,
+                    "ours": row.ours,
+                    "shared": _shared(shared) if shared.ours else None,
+                    "created_at": at,
+                    "due_at": at,
+                    "attempts": 0,
+                    "state": OPEN,
+                }
+                for row in rows
+            ],
+        )
+
+
+async def take_over(
+    connection: AsyncConnection, configuration: Row[Any], e164: str
+) -> tuple[Book, str | None]:
+    """A number is added that is still to be let go: it goes on with what is known of it, and is not let go."""
+    rows = (
+        await connection.execute(
+            delete(detachments)
+            .where(
+                detachments.c.provider == configuration.provider,
+                detachments.c.account == configuration.account,
+                detachments.c.e164 == e164,
+                detachments.c.state == OPEN,
+            )
+            .returning(detachments)
+        )
+    ).all()
+    if not rows:
+        return Book(), None
+    before, ours = merged([book_of(row) for row in rows])
+    shared_before, shared_ours = merged(
+        [
+            await store.shared_book(connection, configuration.provider, configuration.account),
+            *(shared_of(row) for row in rows),
+        ]
+    )
+    if shared_ours:
+        own = await store.shared_book(
+            connection, configuration.provider, configuration.account, configuration_id=configuration.id
+        )
+        known = Book(
+            shared_before,
+            shared_ours,
+            own.wanted,
+            own.differs,
+            own.compared_at,
+            own.pushed_at,
+            own.last_drift,
+        )
+        await store.save_shared(connection, configuration.id, known, account=configuration.account)
+    return Book(before, ours), rows[-1].reference
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Open detachments with the same credentials."""
+
+    provider: str
+    account: str
+    configuration_id: str
+
+
+async def due_groups(connection: AsyncConnection, *, now: int, limit: int) -> list[Group]:
+    """Those that have waited longest first."""
+    by = (detachments.c.provider, detachments.c.account, detachments.c.configuration_id)
+    rows = await connection.execute(
+        select(*by)
+        .where(detachments.c.state == OPEN, detachments.c.due_at <= now)
+        .group_by(*by)
+        .order_by(func.min(detachments.c.due_at), *by)
+        .limit(limit)
+    )
+    return [Group(row.provider, row.account, row.configuration_id) for row in rows]
+
+
+async def next_due(connection: AsyncConnection) -> int | None:
+    """When the next number is to be let go, ms since 1970."""
+    found = await connection.execute(
+        select(func.min(detachments.c.due_at)).where(detachments.c.state == OPEN)
+    )
+    due_at: int | None = found.scalar_one()
+    return due_at
+
+
+async def due(connection: AsyncConnection, group: Group, *, now: int) -> Sequence[Row[Any]]:
+    """The due rows of a group, some at a time."""
+    rows = await connection.execute(
+        select(detachments)
+        .where(
+            detachments.c.provider == group.provider,
+            detachments.c.account == group.account,
+            detachments.c.configuration_id == group.configuration_id,
+            detachments.c.state == OPEN,
+            detachments.c.due_at <= now,
+        )
+        .order_by(detachments.c.seq)
+        .limit(_AT_ONCE)
+    )
+    return rows.all()
+
+
+async def still_open(connection: AsyncConnection, row: Row[Any]) -> bool:
+    """Whether the number is still to be let go: it may have been added again."""
+    found = await connection.execute(
+        select(detachments.c.seq).where(detachments.c.seq == row.seq, detachments.c.state == OPEN)
+    )
+    return found.first() is not None
+
+
+async def close(
+    connection: AsyncConnection, row: Row[Any], *, state: str, sentence: str | None = None
+) -> None:
+    """Done, or given up. The credentials are not kept longer than they are needed."""
+    await connection.execute(
+        update(detachments)
+        .where(detachments.c.seq == row.seq, detachments.c.state == OPEN)
+        .values(state=state, sentence=sentence, sealed_credentials=None)
+    )
+
+
+async def postpone(
+    connection: AsyncConnection, row: Row[Any], *, due_at: int, attempts: int, sentence: str | None
+) -> None:
+    await connection.execute(
+        update(detachments)
+        .where(detachments.c.seq == row.seq, detachments.c.state == OPEN)
+        .values(due_at=due_at, attempts=attempts, sentence=sentence)
+    )
+
+
+async def forget(connection: AsyncConnection, *, now: int) -> None:
+    """Delete what has long been closed."""
+    await connection.execute(
+        delete(detachments).where(detachments.c.state != OPEN, detachments.c.created_at < now - _KEEP_MS)
+    )
+
+
+def book_of(row: Row[Any]) -> Book:
+    return Book(row.before or {}, row.ours)
+
+
+def shared_of(row: Row[Any]) -> Book:
+    return Book(row.shared["before"], row.shared["ours"]) if row.shared else Book()
+
+
+def _shared(book: Book) -> dict[str, Any]:
+    return {
+        "before": dict(book.before),
+        "ours": {setting: list(values) for setting, values in book.ours.items()},
+    }

@@ -1,0 +1,59 @@
+"""Setting back what we have set at a provider: what was there before, and nothing that is not ours."""
+
+from collections.abc import Sequence
+
+from number_sync.database import Database
+from number_sync.sync import store
+from number_sync.sync.requests import AccountRequests, TroubleError
+from number_sync.sync.state import Book, merged, restoration
+from offhook.providers.base import Line, Obstacle, Settings
+
+
+async def release_line(account: AccountRequests, line: Line | None, book: Book) -> None:
+    """`line` as it was just found; None: it is not the account's any more, and nothing is left to do. Raises
+    `TroubleError`."""
+    if line is None:
+        return
+    same = account.adapter.lines.same
+    back = dict(restoration(book, line.settings, same=same))
+    if not back:
+        return
+    held = line
+    after = await account.ask("set-line", lambda rest: rest.set_line(held, back))
+    if left := restoration(book, after.settings, same=same):
+        raise TroubleError(_kept(left))
+
+
+async def release_shared(
+    database: Database,
+    account: AccountRequests,
+    provider: str,
+    account_id: str,
+    *,
+    known: Sequence[Book] = (),
+) -> None:
+    """Sets the application back when no number of the account is to be answered any more. `known`: what deleted
+    configurations knew of it. Raises `TroubleError`."""
+    async with database.read() as connection:
+        stored = await store.shared_book(connection, provider, account_id)
+        needed = await store.any_answered_now(connection, provider, account_id)
+    book = Book(*merged([stored, *known]))
+    if needed or not book.ours:
+        return
+    same = account.adapter.lines.same
+    back = dict(restoration(book, await account.ask("shared", lambda rest: rest.shared()), same=same))
+    if back:
+        found = await account.ask("set-shared", lambda rest: rest.set_shared(back))
+        if left := restoration(book, found, same=same):
+            raise TroubleError(_kept(left))
+    async with database.write() as connection:
+        await store.forget_shared(connection, provider, account_id)
+
+
+def _kept(left: Settings) -> Obstacle:
+    names = ", ".join(left)
+    return Obstacle(
+        "rejected",
+        f"The provider accepted that {names} is set back, but still holds our value.",
+        "Set it by hand in the provider's console.",
+    )

@@ -1,0 +1,425 @@
+"""The loop: what providers hold of the numbers becomes what is wanted, whoever is in the way. On both databases."""
+
+import asyncio
+
+import pytest
+from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
+from scripted_accounts import Accounts
+from sqlalchemy import update
+from syncing import SID, Board, running
+
+from number_sync.database import Database
+from number_sync.schema import configurations
+from number_sync.sync.reconciler import SyncSettings
+from number_sync.sync.requests import RequestSettings
+from number_sync.sync.state import NEVER
+from offhook.providers.base import RestError
+
+ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
+INBOUND = f"{PUBLIC_URL}/api/v1/telephony/inbound/run"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+async def board(database: Database) -> Board:
+    return await Board(database).open()
+
+
+def voice_url(board: Board, number: str, sid: str = SID) -> str:
+    return board.accounts[sid].lines[number].settings["VoiceUrl"]
+
+
+async def test_a_new_number_is_set_up_and_seen_to_be(board: Board) -> None:
+    board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    assert (await board.state(number)).state == "pending"
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason, row.differs, row.attempts) == ("synced", None, [], 0)
+    assert voice_url(board, ONE).startswith(INBOUND + "#")
+    assert row.reference == "PN14155551234"
+    assert row.before["VoiceUrl"] == "https://them.example/old"
+    assert row.due_at > board.clock() * 1000
+    assert {"VoiceUrl", "StatusCallback"} <= set(row.compared)
+
+
+async def test_a_label_or_a_caller_id_asks_the_provider_for_nothing(board: Board) -> None:
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    asked = len(board.accounts[SID].asked)
+    await board.change(main, number, label="Reception", default_caller_id=True)
+    await board.configurations.update("ada", main, {"name": "Other", "paused": True})
+    await board.settle()
+    assert len(board.accounts[SID].asked) == asked
+
+
+@pytest.mark.parametrize("repair", [True, False])
+async def test_drift_is_shown_and_repaired_or_only_shown(board: Board, repair: bool) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure(repair_drift=repair)
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.set(ONE, VoiceUrl="https://them.example/new")
+    seen: list[str] = []
+
+    def look(operation: str) -> None:
+        if operation == "set-line":
+            seen.append(account.lines[ONE].settings["VoiceUrl"])
+
+    account.before = look
+    await board.check()
+    await board.settle()
+    row = await board.state(number)
+    assert row.last_drift["differs"][0]["found"] == "https://them.example/new"
+    assert row.last_drift["repaired"] is repair
+    assert row.state == ("synced" if repair else "drifted")
+    assert voice_url(board, ONE).startswith(INBOUND) is repair
+    assert seen == (["https://them.example/new"] if repair else [])
+    await board.configurations.update("ada", main, {"repair_drift": True})
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+
+
+async def test_drift_is_committed_before_it_is_repaired(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.set(ONE, VoiceUrl="https://them.example/new")
+    account.faults = [None, RestError("unavailable", "500", "oops")]
+    await board.check()
+    async with running(board.reconciler(SyncSettings(retry_s=3600, rounds=1))):
+        while (await board.state(number)).attempts == 0:
+            await asyncio.sleep(0.01)
+    row = await board.state(number)
+    assert (row.state, row.last_drift["repaired"]) == ("drifted", False)
+
+
+async def test_a_number_nobody_answers_is_set_back_and_not_looked_at_again(board: Board) -> None:
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old", VoiceMethod="GET")
+    held = dict(account.lines[ONE].settings)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.change(main, number, workflow_id=None)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason, row.due_at) == ("detached", "no-workflow", NEVER)
+    assert dict(account.lines[ONE].settings) == held
+    await board.change(main, number, workflow_id=board.workflow_id)
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+    await board.change(main, number, active=False)
+    await board.settle()
+    assert (await board.state(number)).reason == "inactive"
+    assert dict(account.lines[ONE].settings) == held
+
+
+async def test_what_somebody_else_has_set_stays_when_a_number_is_let_go(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure(repair_drift=False)
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.set(ONE, VoiceUrl="https://them.example/new")
+    await board.change(main, number, active=False)
+    await board.settle()
+    assert voice_url(board, ONE) == "https://them.example/new"
+    assert account.lines[ONE].settings["StatusCallback"] == ""
+
+
+async def test_another_public_url_sets_every_number_again(board: Board) -> None:
+    board.accounts[SID].own(ONE, TWO, THREE)
+    main = await board.configure(repair_drift=False)
+    numbers = [await board.add(main, each) for each in (ONE, TWO, THREE)]
+    await board.settle()
+    await board.set_public_url("https://other.example.com")
+    await board.settle()
+    for each in (ONE, TWO, THREE):
+        assert voice_url(board, each).startswith("https://other.example.com/")
+    for number in numbers:
+        row = await board.state(number)
+        assert (row.state, row.last_drift) == ("synced", None)
+    await board.set_public_url(None)
+    await board.settle()
+    for number in numbers:
+        row = await board.state(number)
+        assert (row.state, row.reason) == ("failed", "no-public-url")
+    assert voice_url(board, ONE) == ""
+
+
+async def test_without_a_public_url_no_provider_is_asked(database: Database) -> None:
+    board = await Board(database).open(None)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason) == ("failed", "no-public-url")
+    assert board.accounts[SID].asked == []
+    await board.set_public_url(PUBLIC_URL)
+    board.accounts[SID].own(ONE)
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+
+
+async def test_many_numbers_cost_one_look(board: Board) -> None:
+    e164s = [f"+1415555{index:04d}" for index in range(1000, 1060)]
+    account = board.accounts[SID].own(*e164s)
+    main = await board.configure()
+    for each in e164s:
+        await board.add(main, each)
+    await board.settle()
+    assert set(await board.states()) == {"synced"}
+    assert len(account.pushes()) == 60
+    account.asked.clear()
+    await board.check()
+    await board.settle()
+    assert account.asked == [("lines", None)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"VoiceApplicationSid": "AP1"}, "governed-by-application"),
+        ({"TrunkSid": "TK1"}, "governed-by-trunk"),
+    ],
+)
+@on_sqlite
+async def test_what_overrules_us_is_told_and_nothing_is_set(
+    board: Board, settings: dict[str, str], reason: str
+) -> None:
+    account = board.accounts[SID].own(ONE, **settings)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason) == ("failed", reason)
+    assert row.sentence
+    assert row.remedy
+    assert account.pushes() == []
+
+
+@on_sqlite
+async def test_a_number_of_another_account_has_failed_and_holds_up_nobody(board: Board) -> None:
+    board.accounts[SID].own(TWO)
+    main = await board.configure()
+    lost, found = await board.add(main, ONE), await board.add(main, TWO)
+    await board.settle()
+    assert (await board.state(lost)).reason == "number-not-owned"
+    assert (await board.state(found)).state == "synced"
+
+
+REFUSALS = [
+    (RestError("credentials", "20003", "Authenticate"), "credentials-refused"),
+    (RestError("rejected", "21402", "VoiceUrl is not valid"), "rejected"),
+]
+PASSING = [
+    (RestError("unavailable", "503", "down for a moment"), "provider-unavailable"),
+    (RestError("unknown-outcome", "unreadable", "garbage"), "answer-unreadable"),
+    (RestError("unknown-outcome", "ReadTimeout", "lost"), "no-answer"),
+    (RestError("busy", "20429", "too many requests", 0.01), "rate-limited"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), REFUSALS)
+@on_sqlite
+async def test_a_clear_refusal_is_told_at_once(board: Board, fault: RestError, reason: str) -> None:
+    account = board.accounts[SID].own(ONE)
+    account.always = fault
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason) == ("failed", reason)
+    assert len(account.asked) == 1
+    account.always = None
+    await board.check(number)
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+
+
+@pytest.mark.parametrize(("fault", "reason"), PASSING)
+@on_sqlite
+async def test_passing_trouble_is_borne_twice_then_told_and_then_over(
+    board: Board, fault: RestError, reason: str
+) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.always = fault
+    told: list[tuple[str, str | None]] = []
+    await board.check(number)
+    async with running(board.reconciler()):
+        async with asyncio.timeout(30):
+            while len(told) < 3:
+                row = await board.state(number)
+                if row.attempts > len(told):
+                    told.append((row.state, row.reason))
+                await asyncio.sleep(0.005)
+        assert told == [("synced", reason), ("synced", reason), ("failed", reason)]
+        account.always = None
+        async with asyncio.timeout(30):
+            while (await board.state(number)).state != "synced":
+                await asyncio.sleep(0.01)
+
+
+@on_sqlite
+async def test_the_accounts_secrets_are_in_no_sentence(board: Board) -> None:
+    secret = TWILIO["auth_token"]
+    board.accounts[SID].always = RestError("rejected", "1", f"no {secret} here")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    assert secret not in repr(await board.state(number))
+
+
+@on_sqlite
+async def test_a_provider_that_accepts_and_does_nothing_is_not_asked_in_a_loop(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    account.deaf = True
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason, len(account.pushes())) == ("failed", "rejected", 1)
+    assert row.due_at > board.clock() * 1000
+
+
+async def test_a_change_during_a_push_is_not_lost(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    loop = asyncio.get_running_loop()
+
+    def change(operation: str) -> None:
+        if operation == "set-line":
+            account.before = lambda operation: None
+            asyncio.run_coroutine_threadsafe(board.change(main, number, active=False), loop).result(10)
+
+    account.before = change
+    await board.settle()
+    assert (await board.state(number)).state == "detached"
+    assert voice_url(board, ONE) == ""
+
+
+async def test_a_number_deleted_during_a_push_is_let_go(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    loop = asyncio.get_running_loop()
+
+    def remove(operation: str) -> None:
+        if operation == "set-line":
+            account.before = lambda operation: None
+            asyncio.run_coroutine_threadsafe(board.numbers.delete("ada", main, number), loop).result(10)
+
+    account.before = remove
+    await board.settle()
+    assert voice_url(board, ONE) == ""
+    [row] = await board.detachments()
+    assert (row.state, row.sealed_credentials) == ("done", None)
+
+
+async def test_one_bad_configuration_holds_up_nobody(board: Board) -> None:
+    """One hangs, one refuses, one has lost its key, one crashes: the good one is set up."""
+    sids = ["AC" + f"{index:02x}" * 16 for index in range(5)]
+    ids = []
+    for index, sid in enumerate(sids):
+        ids.append(await board.configure(f"c{index}", {**TWILIO, "account_sid": sid}))
+    numbers = [f"+1415555200{index}" for index in range(5)]
+    for sid, number in zip(sids, numbers, strict=True):
+        board.accounts[sid].own(number)
+    release = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    board.accounts[sids[0]].before = lambda operation: asyncio.run_coroutine_threadsafe(
+        release.wait(), loop
+    ).result(30)
+    board.accounts[sids[1]].always = RestError("credentials", "20003", "no")
+    board.accounts[sids[2]].always = KeyError("a bug")
+    async with board.database.write() as connection:
+        await connection.execute(
+            update(configurations).where(configurations.c.id == ids[3]).values(sealed_credentials="v1.lost.x")
+        )
+    rows = [await board.add(one, number) for one, number in zip(ids, numbers, strict=True)]
+    async with running(board.reconciler(requests=RequestSettings(concurrency=4, deadline_s=0.3))):
+        async with asyncio.timeout(30):
+            while [(await board.state(row)).reason for row in rows] != [
+                "no-answer",
+                "credentials-refused",
+                None,
+                "key-lost",
+                None,
+            ]:
+                await asyncio.sleep(0.01)
+            while (await board.state(rows[4])).state != "synced":
+                await asyncio.sleep(0.01)
+        assert (await board.state(rows[2])).state == "pending"
+        release.set()
+
+
+async def test_several_processes_set_each_number_once(board: Board) -> None:
+    e164s = [f"+1415555{index:04d}" for index in range(3000, 3012)]
+    account = board.accounts[SID].own(*e164s)
+    main = await board.configure()
+    for each in e164s:
+        await board.add(main, each)
+    reconcilers = [board.reconciler() for _ in range(3)]
+    async with running(*reconcilers), asyncio.timeout(30):
+        while set(await board.states()) != {"synced"}:
+            await asyncio.sleep(0.01)
+    assert len(account.pushes()) == 12
+
+
+async def test_the_lease_of_a_killed_process_runs_out(board: Board, database: Database) -> None:
+    from number_sync.sync.leases import Lease, lease_name
+
+    killed = Lease(database, lease_name("twilio", SID), "killed", lasts_s=0.5, clock=board.clock)
+    assert await killed.take()
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    async with running(board.reconciler()):
+        async with asyncio.timeout(30):
+            while (await board.state(number)).state != "synced":
+                await asyncio.sleep(0.01)
+    assert not killed.holds
+
+
+async def test_a_throttled_account_rests_as_a_whole_and_then_goes_on(board: Board) -> None:
+    e164s = [f"+1415555{index:04d}" for index in range(4000, 4010)]
+    account = board.accounts[SID].own(*e164s)
+    account.faults = [None, None, None, RestError("busy", "20429", "slow down", 0.5)]
+    main = await board.configure()
+    for each in e164s:
+        await board.add(main, each)
+    async with running(board.reconciler()), asyncio.timeout(30):
+        while set(await board.states()) != {"synced"}:
+            await asyncio.sleep(0.01)
+    # Nothing was asked while it rested: each number was set once, but the refused one.
+    assert len(account.pushes()) == 11
+
+
+async def test_credentials_of_another_account_set_the_old_one_back(board: Board) -> None:
+    other = OTHER_TWILIO["account_sid"]
+    board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    board.accounts[other].own(ONE, VoiceUrl="https://them.example/other")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.configurations.update("ada", main, {"credentials": OTHER_TWILIO})
+    await board.settle()
+    assert voice_url(board, ONE) == "https://them.example/old"
+    assert voice_url(board, ONE, other).startswith(INBOUND)
+    assert (await board.state(number)).before["VoiceUrl"] == "https://them.example/other"
+
+
+async def test_rounds_are_bounded_and_spread(database: Database) -> None:
+    board = Board(database, Accounts())
+    reconciler = board.reconciler(SyncSettings(interval_s=180))
+    phases = {reconciler.schedule(f"c{index}").phase for index in range(50)}
+    assert len(phases) == 50
+    assert all(0 <= phase < 180_000 for phase in phases)
