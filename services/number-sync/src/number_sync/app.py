@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -22,6 +21,7 @@ from number_sync.introductions import Introductions
 from number_sync.last_calls import LastCalls
 from number_sync.numbers import Numbers
 from number_sync.outbox import Relay
+from number_sync.pages import TEMPLATES, create_pages
 from number_sync.settings import NumberSyncSettings
 from number_sync.sync.store import mark_due
 from number_sync.verification import Verifier
@@ -86,7 +86,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     site = Site(
         api_keys=api_keys,
         sessions=sessions,
-        templates=Path(__file__).parent / "pages" / "templates",
+        templates=TEMPLATES,
         clock=clock,
         login=True,
         redis_url=settings.redis_url,
@@ -145,21 +145,18 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         description="Telephony configurations, phone numbers and workflows.",
     )
     install_errors(app)
-    app.include_router(
-        create_router(
-            Parts(
-                database=database,
-                configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
-                numbers=numbers,
-                workflows=Workflows(database, keyring, clock=clock),
-                verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
-                imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
-                check_now=check_now,
-                providers=registry.PROVIDERS,
-            ),
-            require_user(api_keys, sessions),
-        )
+    parts = Parts(
+        database=database,
+        configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
+        numbers=numbers,
+        workflows=Workflows(database, keyring, clock=clock),
+        verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
+        imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
+        check_now=check_now,
+        providers=registry.PROVIDERS,
     )
+    app.include_router(create_router(parts, require_user(api_keys, sessions)))
+    app.include_router(create_pages(site, parts))
 
     site.install(app)
 

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from number_sync.pages.guide import GuideNumber, Step, guide
 from number_sync.pages.sync_view import sync_view
 
@@ -60,11 +58,6 @@ def test_the_test_call_names_the_number_and_ticks_what_has_happened() -> None:
     rings = steps(replace(NUMBER, call_status="ringing", call_at=5))
     assert [tick.done for tick in rings[3].ticks] == [True, True, False]
     assert rings[3].ticks[1].at == 5
-
-
-@pytest.mark.parametrize("status", ["answered", "completed"])
-def test_the_guide_ends_with_the_first_answered_call(status: str) -> None:
-    assert steps(replace(NUMBER, call_status=status)) == ()
 
 
 def test_a_call_that_nobody_answered_is_told_and_the_guide_stays() -> None:

@@ -26,7 +26,12 @@ def test_an_objection_of_the_domain_stands_at_its_field() -> None:
 
 @pytest.mark.parametrize(
     ("text", "written"),
-    [("field `a` is bad", "Field a is bad."), ("Why?", "Why?"), ("", ""), ("Field required", "This is needed.")],
+    [
+        ("field `a` is bad", "Field a is bad."),
+        ("Why?", "Why?"),
+        ("", ""),
+        ("Field required", "This is needed."),
+    ],
 )
 def test_a_sentence_begins_and_ends_like_one(text: str, written: str) -> None:
     assert sentence(text) == written

@@ -2,7 +2,8 @@
 
 import pytest
 
-from number_sync.pages.sync_view import STATES, state_counts, sync_view
+from number_sync.pages.sync_view import state_counts, sync_view
+from number_sync.standing import STATES
 
 
 def test_a_number_without_a_state_yet_is_pending() -> None:
@@ -13,9 +14,8 @@ def test_a_number_without_a_state_yet_is_pending() -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_has_a_word_and_a_sentence(state: str) -> None:
+def test_every_state_has_a_sentence(state: str) -> None:
     view = sync_view({"state": state})
-    assert view.word
     assert view.sentence.endswith(".")
 
 
@@ -30,11 +30,12 @@ def test_settings_that_differ_come_first_with_both_values_and_the_others_are_the
             "state": "drifted",
             "differs": [{"setting": "VoiceUrl", "wanted": "https://a", "found": ""}],
             "compared": ["VoiceMethod", "VoiceUrl"],
+            "wanted": {"VoiceMethod": "POST", "VoiceUrl": "https://a"},
         }
     )
     assert [(one.name, one.wanted, one.found, one.same) for one in view.settings] == [
         ("VoiceUrl", "https://a", "", False),
-        ("VoiceMethod", None, None, True),
+        ("VoiceMethod", "POST", "POST", True),
     ]
     assert view.differs
 
@@ -54,5 +55,12 @@ def test_the_last_drift_and_what_was_there_before_are_told() -> None:
 
 
 def test_counts_come_in_one_order_and_without_zeros() -> None:
-    found = state_counts({"failed": 1, "synced": 3, "pending": 0, "odd": 2})
-    assert [(one.state, one.count) for one in found] == [("synced", 3), ("failed", 1), ("odd", 2)]
+    assert state_counts({"failed": 1, "synced": 3, "pending": 0, "total": 4}) == (
+        ("synced", 3),
+        ("failed", 1),
+    )
+
+
+def test_a_comparison_that_does_not_come_has_no_time() -> None:
+    assert sync_view({"state": "detached", "due_at": 2**53 - 1}).next_at is None
+    assert sync_view({"state": "synced", "due_at": 5}).next_at == 5

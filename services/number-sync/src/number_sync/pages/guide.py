@@ -12,9 +12,6 @@ StepState = Literal["done", "current", "later"]
 CONFIGURATIONS: Final = "/telephony-configurations"
 WORKFLOWS: Final = "/workflows"
 
-ANSWERED: Final = frozenset({"answered", "completed"})
-"""Statuses of a call that somebody here has spoken on."""
-
 
 @dataclass(frozen=True, slots=True)
 class GuideNumber:
@@ -72,9 +69,7 @@ def guide(
     numbers: Sequence[GuideNumber],
     workflow_ids: Sequence[str],
 ) -> tuple[Step, ...]:
-    """The steps; none once a call has been answered. `numbers`: the one to be called first comes first."""
-    if any(number.call_status in ANSWERED for number in numbers):
-        return ()
+    """The steps, for a user whose agents have not taken a call yet. `numbers`: the one to be called comes first."""
     configured = bool(configuration_ids)
     answering = next((number for number in numbers if number.answers), None)
     done = (configured, bool(numbers), bool(workflow_ids) and answering is not None)
@@ -137,7 +132,9 @@ def _call_step(state: StepState, number: GuideNumber | None) -> Step:
             Tick("An agent answered it", False),
         ),
         # A call that came in proves more than any comparison.
-        trouble=number.sync if number.sync.state in ("failed", "drifted", "pending") and not came_in else None,
+        trouble=number.sync
+        if number.sync.state in ("failed", "drifted", "pending") and not came_in
+        else None,
     )
 
 

@@ -1,9 +1,8 @@
-"""What pages read beside the domain objects' own lists: numbers with where they stand, counts, and last calls.
+"""What pages read beside the domain objects' own lists: numbers with where they stand, and first use.
 
 Every function sees only what belongs to `user_id`.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,14 +10,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from number_sync.pages.guide import ANSWERED, GuideNumber, Step, guide
+from number_sync.pages.guide import GuideNumber, Step, guide
 from number_sync.pages.sync_view import SyncView, sync_view
 from number_sync.schema import configurations, number_calls, number_states, phone_numbers, workflows
 
 NUMBERS_PER_PAGE: Final = 50
 _MOST_WORKFLOWS: Final = 1000
 
-_STATE: Final = func.coalesce(number_states.c.state, "pending")
 # Every column of a number's state, under a name that is not one of the number's own.
 _SYNC_COLUMNS: Final = [column.label(f"sync_{column.name}") for column in number_states.c]
 
@@ -40,20 +38,6 @@ class NumbersPage:
     next: str | None
 
 
-async def count_states(connection: AsyncConnection, user_id: str) -> Mapping[str, Mapping[str, int]]:
-    """Configuration → sync state → how many of its numbers are in it."""
-    rows = await connection.execute(
-        select(phone_numbers.c.configuration_id, _STATE, func.count())
-        .select_from(phone_numbers.outerjoin(number_states, number_states.c.number_id == phone_numbers.c.id))
-        .where(phone_numbers.c.user_id == user_id)
-        .group_by(phone_numbers.c.configuration_id, _STATE)
-    )
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for configuration_id, state, count in rows:
-        counts[configuration_id][state] = count
-    return counts
-
-
 async def page_of_numbers(
     connection: AsyncConnection,
     user_id: str,
@@ -68,7 +52,7 @@ async def page_of_numbers(
         phone_numbers.c.user_id == user_id, phone_numbers.c.configuration_id == configuration_id
     ).order_by(phone_numbers.c.e164)
     if state is not None:
-        query = query.where(_STATE == state)
+        query = query.where(_state() == state)
     if after is not None:
         query = query.where(phone_numbers.c.e164 > after)
     rows = (await connection.execute(query.limit(limit + 1))).all()
@@ -87,11 +71,13 @@ async def numbers_by_id(
 
 async def numbers_of_workflow(
     connection: AsyncConnection, user_id: str, workflow_id: str, *, limit: int = 100
-) -> tuple[Sequence[Row[Any]], int]:
+) -> tuple[Sequence[Any], int]:
     """The numbers a workflow answers (id, configuration_id, e164, label, active, configuration_name), and how many
     there are."""
     mine = and_(phone_numbers.c.user_id == user_id, phone_numbers.c.workflow_id == workflow_id)
-    total = (await connection.execute(select(func.count()).select_from(phone_numbers).where(mine))).scalar_one()
+    total = (
+        await connection.execute(select(func.count()).select_from(phone_numbers).where(mine))
+    ).scalar_one()
     rows = await connection.execute(
         select(
             phone_numbers.c.id,
@@ -109,6 +95,21 @@ async def numbers_of_workflow(
     return rows.all(), total
 
 
+async def numbers_without_workflow(
+    connection: AsyncConnection, user_id: str, *, limit: int = 200
+) -> Sequence[Any]:
+    """Numbers that nobody answers (id, configuration_id, e164, label)."""
+    rows = await connection.execute(
+        select(
+            phone_numbers.c.id, phone_numbers.c.configuration_id, phone_numbers.c.e164, phone_numbers.c.label
+        )
+        .where(phone_numbers.c.user_id == user_id, phone_numbers.c.workflow_id.is_(None))
+        .order_by(phone_numbers.c.e164)
+        .limit(limit)
+    )
+    return rows.all()
+
+
 async def count_by_workflow(connection: AsyncConnection, user_id: str) -> Mapping[str, int]:
     """Workflow → how many numbers it answers; those that answer none are left out."""
     rows = await connection.execute(
@@ -116,10 +117,10 @@ async def count_by_workflow(connection: AsyncConnection, user_id: str) -> Mappin
         .where(phone_numbers.c.user_id == user_id, phone_numbers.c.workflow_id.is_not(None))
         .group_by(phone_numbers.c.workflow_id)
     )
-    return {workflow_id: count for workflow_id, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
-async def workflow_choices(connection: AsyncConnection, user_id: str) -> Sequence[Row[Any]]:
+async def workflow_choices(connection: AsyncConnection, user_id: str) -> Sequence[Any]:
     """All of the user's workflows (id, name), by name."""
     rows = await connection.execute(
         select(workflows.c.id, workflows.c.name)
@@ -130,18 +131,13 @@ async def workflow_choices(connection: AsyncConnection, user_id: str) -> Sequenc
     return rows.all()
 
 
-async def last_call(connection: AsyncConnection, number_id: str) -> Row[Any] | None:
-    """The last call that came in at the number (workflow_run_id, status, at)."""
-    return (await connection.execute(select(number_calls).where(number_calls.c.number_id == number_id))).first()
-
-
 async def first_use(connection: AsyncConnection, user_id: str) -> tuple[Step, ...]:
     """The guide for a user who has not had a call answered yet; empty afterwards."""
     mine = phone_numbers.c.user_id == user_id
     answered = (
         select(number_calls.c.number_id)
         .join(phone_numbers, phone_numbers.c.id == number_calls.c.number_id)
-        .where(mine, number_calls.c.status.in_(sorted(ANSWERED)))
+        .where(mine, number_calls.c.answered_at.is_not(None))
         .limit(1)
     )
     if (await connection.execute(answered)).first() is not None:
@@ -190,6 +186,10 @@ async def first_use(connection: AsyncConnection, user_id: str) -> tuple[Step, ..
             )
         )
     return guide(configuration_ids=list(configuration_ids), numbers=numbers, workflow_ids=list(workflow_ids))
+
+
+def _state() -> ColumnElement[str]:
+    return func.coalesce(number_states.c.state, "pending")
 
 
 def _numbers(*conditions: ColumnElement[bool]) -> Any:

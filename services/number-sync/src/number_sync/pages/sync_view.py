@@ -1,4 +1,4 @@
-"""What a page says about one number's sync state: a badge, a sentence, a remedy, and the settings compared.
+"""What a page says about one number's sync state: a sentence, a remedy, and the settings compared.
 
 Pure: rows in, plain values out.
 """
@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Tone = Literal["good", "busy", "warning", "bad", "quiet"]
+Kind = Literal["good", "info", "warning", "bad"]
 
-STATES: Final[Mapping[str, tuple[str, Tone]]] = {
-    "synced": ("In sync", "good"),
-    "pending": ("Pending", "busy"),
-    "drifted": ("Drifted", "warning"),
-    "failed": ("Failed", "bad"),
-    "detached": ("Detached", "quiet"),
-}
-"""State → how it is called on a page, and its colour. In the order in which counts are told."""
+_KINDS: Final[Mapping[str, Kind]] = {"synced": "good", "drifted": "warning", "failed": "bad"}
+
+_TOLD: Final = ("synced", "pending", "drifted", "failed", "detached")
+
+# A `due_at` of the engine's that does not come.
+_NEVER: Final = 2**53 - 1
 
 # What is said where the sync engine has not (yet) said anything itself.
 _SENTENCES: Final[Mapping[str, str]] = {
@@ -29,19 +27,9 @@ _SENTENCES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class StateCount:
-    """How many numbers of a configuration are in one state."""
-
-    state: str
-    word: str
-    tone: Tone
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class SettingView:
-    """One setting at the provider. Empty texts are settings that are not set. `found` is None where it was not
-    told apart: it is as wanted."""
+    """One setting at the provider, under the provider's name. An empty text is a setting that is not set; None is not
+    known."""
 
     name: str
     wanted: str | None
@@ -60,11 +48,10 @@ class DriftView:
 
 @dataclass(frozen=True, slots=True)
 class SyncView:
-    """Instants are ms since 1970, UTC; None where it has not happened."""
+    """`kind` is how the box with the sentence looks. Instants are ms since 1970, UTC; None where it has not happened."""
 
     state: str
-    word: str
-    tone: Tone
+    kind: Kind
     sentence: str
     remedy: str
     settings: tuple[SettingView, ...]
@@ -84,19 +71,18 @@ def sync_view(found: Mapping[str, Any] | None) -> SyncView:
     """`found` is a row of `number_states`; None: the number is so new that it has none."""
     row = found or {}
     state = row.get("state") or "pending"
-    word, tone = STATES.get(state, (state, "quiet"))
     differs = _differing(row.get("differs"))
     known = {setting.name for setting in differs}
+    wanted = row.get("wanted") or {}
     same = tuple(
-        SettingView(str(name), None, None, True)
+        SettingView(str(name), wanted.get(name), wanted.get(name), True)
         for name in row.get("compared") or ()
         if str(name) not in known
     )
     before = row.get("before")
     return SyncView(
         state=state,
-        word=word,
-        tone=tone,
+        kind=_KINDS.get(state, "info"),
         sentence=row.get("sentence") or _SENTENCES.get(state, ""),
         remedy=row.get("remedy") or "",
         settings=differs + same,
@@ -105,16 +91,13 @@ def sync_view(found: Mapping[str, Any] | None) -> SyncView:
         compared_at=row.get("compared_at"),
         changed_at=row.get("changed_at"),
         pushed_at=row.get("pushed_at"),
-        next_at=row.get("due_at"),
+        next_at=None if (due := row.get("due_at")) is None or due >= _NEVER else due,
     )
 
 
-def state_counts(counts: Mapping[str, int]) -> tuple[StateCount, ...]:
-    """Counts by state that are not zero, in the order of `STATES`, unknown states last."""
-    names = [*STATES, *sorted(set(counts) - set(STATES))]
-    return tuple(
-        StateCount(name, *STATES.get(name, (name, "quiet")), counts[name]) for name in names if counts.get(name)
-    )
+def state_counts(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """State and count, of the states that some number is in, in the order in which they are told."""
+    return tuple((state, counts[state]) for state in _TOLD if counts.get(state))
 
 
 def _differing(differs: Sequence[Mapping[str, Any]] | None) -> tuple[SettingView, ...]:

@@ -1,33 +1,29 @@
-"""What a page says about a configuration's credentials: a badge, and what the provider said to them. Pure."""
+"""What a page says about a configuration's credentials: what the provider said to them, and what to do. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from number_sync.pages.sync_view import Tone
+from number_sync.pages.sync_view import Kind
+from number_sync.verification import Verification
 
-_STATES: Final[Mapping[str, tuple[str, Tone, str]]] = {
-    "verified": ("Verified", "good", "The provider accepts these credentials."),
-    "refused": ("Refused", "bad", "The provider refuses these credentials. Edit them, then test again."),
-    "not-verified": ("Not verified", "warning", "The provider has not been asked yet. Test the credentials."),
+_STATES: Final[Mapping[str, tuple[Kind, str]]] = {
+    "verified": ("good", "The provider accepts these credentials."),
+    "refused": ("bad", "The provider refuses these credentials. Edit them, then test again."),
+    "not-verified": ("warning", "The provider has not been asked yet. Test the credentials."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationView:
-    """`at`: when the provider was last asked, ms since 1970; None: never."""
+    """`kind` is how the box with the sentence looks. `at`: when the provider was last asked, ms since 1970; None: never."""
 
     state: str
-    word: str
-    tone: Tone
+    kind: Kind
     sentence: str
     at: int | None
 
 
-def verification_view(configuration: Any) -> VerificationView:
-    """`configuration` is a row of `configurations`."""
-    state = configuration.verification
-    word, tone, sentence = _STATES.get(state, _STATES["not-verified"])
-    return VerificationView(
-        state, word, tone, configuration.verification_text or sentence, configuration.verified_at
-    )
+def verification_view(known: Verification) -> VerificationView:
+    kind, sentence = _STATES[known.state]
+    return VerificationView(known.state, kind, known.sentence or sentence, known.at)
