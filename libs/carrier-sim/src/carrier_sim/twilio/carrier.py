@@ -64,5 +64,4 @@ class TwilioCarrier:
     ) -> CallReport:
         """A person calls a customer's number; returns when the call is over and its callbacks are delivered."""
         call = self.place(from_number, to_number, faults=faults)
-        report: CallReport = await self.exchange.spawn(call.run_inbound(caller or Caller()))
-        return report
+        return await self.exchange.until_over(call.run_inbound(caller or Caller()))
