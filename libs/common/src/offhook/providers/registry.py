@@ -20,7 +20,7 @@ def recognise(request: HttpRequest) -> ProviderAdapter | None:
 
 
 def rest(name: str) -> RestFactory:
-    """The REST side of a provider: `rest("twilio")(credentials, base_url=None, timeout_s=10)`. Raises
+    """The REST side of a provider: `rest("twilio")(credentials, base_url=None, timeout_s=10, pace=None)`. Raises
     `KeyError`.
 
     Imported here and not above: it needs the vendor's SDK, which only number-sync has.
