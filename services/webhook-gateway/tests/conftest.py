@@ -110,6 +110,7 @@ class Rig:
         self.keyring = keyring
         self.tokens = tokens
         self.port = 0
+        self._configurations: dict[str, ConfigurationRecord] = {}
         self.http: httpx.AsyncClient
         self.app: Any = None
 
@@ -137,6 +138,7 @@ class Rig:
                 },
             ),
         ):
+            self._configurations[record.configuration_id] = record
             await self.put(CONFIGURATIONS, record.configuration_id, record)
         for each in (
             number("n1", "c1", NUMBER),
@@ -149,6 +151,11 @@ class Rig:
         for each in (workflow("w1", "u1"), workflow("w2", "u2")):
             await self.put(WORKFLOWS, each.workflow_id, each)
         await self.put(SETTINGS, PublicUrlRecord.KEY, PublicUrlRecord(url=PUBLIC_URL))
+
+    async def pause(self, configuration_id: str, paused: bool = True) -> None:
+        record = self._configurations[configuration_id].model_copy(update={"paused": paused})
+        await self.put(CONFIGURATIONS, configuration_id, record)
+        await self.bus.settle()
 
     def configuration(self, *args: Any, **more: Any) -> ConfigurationRecord:
         return configuration(self.keyring, *args, **more)

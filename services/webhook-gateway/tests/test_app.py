@@ -108,16 +108,24 @@ async def test_a_vonage_call_that_nobody_takes_hears_a_sentence_in_vonages_forma
     assert rig.said(await rig.vonage(fields=fields)) == DEFAULT_WORDS
 
 
+@pytest.mark.parametrize(("provider", "configuration"), [("twilio", "c1"), ("vonage", "c3")])
+async def test_a_paused_configuration_refuses_calls_with_a_sentence_in_the_providers_own_format(
+    rig, provider, configuration
+):
+    call = getattr(rig, provider)
+    await rig.pause(configuration)
+    answer = await call()
+    assert rig.said(answer) == rig.words
+    assert ("json" if provider == "vonage" else "xml") in answer.headers["content-type"]
+    (served,) = rig.events("call.instructions-served.v1")
+    assert (served.data.kind, served.data.reason) == ("hangup", "configuration-paused")
+    # Whoever calls after the pause is connected.
+    await rig.pause(configuration, False)
+    assert rig.said(await call()) is None
+
+
 async def test_a_paused_configuration_and_a_deleted_workflow_turn_calls_away(rig):
-    paused = rig.configuration(
-        "c1",
-        "u1",
-        "twilio",
-        {"account_sid": rig.sid, "auth_token": "the-auth-token-of-tenant-one"},
-        paused=True,
-    )
-    await rig.put(CONFIGURATIONS, "c1", paused)
-    await rig.bus.settle()
+    await rig.pause("c1")
     assert rig.said(await rig.twilio()) == rig.words
     await rig.put(WORKFLOWS, "w1", None)
     await rig.bus.settle()
