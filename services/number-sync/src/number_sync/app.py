@@ -23,7 +23,10 @@ from number_sync.numbers import Numbers
 from number_sync.outbox import Relay
 from number_sync.pages import TEMPLATES, create_pages
 from number_sync.settings import NumberSyncSettings
-from number_sync.sync.store import mark_due
+from number_sync.sync.pacing import Pacer
+from number_sync.sync.public_url import TunnelFollower, adopt
+from number_sync.sync.reconciler import Reconciler, SyncSettings
+from number_sync.sync.requests import Requests, RequestSettings
 from number_sync.verification import Verifier
 from number_sync.worker import CommandWorker, WorkerSettings
 from number_sync.workflows import Workflows
@@ -79,7 +82,28 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
     bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
     numbers = Numbers(database, clock=clock)
-    inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url)
+    pacer = Pacer(settings.sync_rate_per_s)
+    inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url, pacer=pacer)
+    reconciler = Reconciler(
+        database,
+        keyring,
+        Requests(
+            pacer,
+            rest_of=registry.rest,
+            api_url=settings.api_url,
+            settings=RequestSettings(
+                timeout_s=settings.provider_timeout_s, deadline_s=settings.provider_deadline_s
+            ),
+        ),
+        registry.PROVIDERS,
+        settings=SyncSettings(interval_s=settings.sync_interval_s, retry_s=settings.sync_retry_s),
+        clock=clock,
+        owner=owner,
+    )
+    database.after_commit(reconciler.wake)
+    follower: TunnelFollower | None = None
+    if settings.tunnel_metrics_url is not None and settings.public_url is None:
+        follower = TunnelFollower(database, settings.tunnel_metrics_url, clock=clock)
     # Keys made by another process (`offhook keys`) come back by way of the topic, as they come to call-tracker.
     api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
     sessions = Sessions(settings.session_key, api_keys, clock=clock)
@@ -94,13 +118,23 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     background: list[asyncio.Task[None]] = []
 
     async def tell_everything(connection: AsyncConnection) -> int:
-        await publishing.set_public_url(connection, settings.public_url, at=now_ms(clock))
+        url = settings.public_url
+        if follower is not None:
+            # The last name the tunnel had holds until it tells another one.
+            url = await publishing.public_url(connection)
+        await adopt(connection, url, at=now_ms(clock))
         return await publishing.republish(connection)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await database.migrate()
+            if settings.public_url is not None and settings.tunnel_metrics_url is not None:
+                log.warning(
+                    "public_url.configured",
+                    public_url=settings.public_url,
+                    hint="OFFHOOK_PUBLIC_URL is set and wins; the tunnel at OFFHOOK_TUNNEL_METRICS_URL is not followed",
+                )
             log.info("store.ready", records=await database.transact(tell_everything))
             for name in registry.PROVIDERS:
                 # The vendors' SDKs take seconds to import: not while somebody waits for a call.
@@ -108,6 +142,9 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             await bus.start()
             background.append(asyncio.create_task(relay.run(), name="outbox relay"))
             background.append(asyncio.create_task(worker.run(), name="command worker"))
+            background.append(asyncio.create_task(reconciler.run(), name="number reconciler"))
+            if follower is not None:
+                background.append(asyncio.create_task(follower.run(), name="tunnel follower"))
             yield
         finally:
             for task in background:
@@ -122,18 +159,14 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
 
     def waiting() -> Iterable[str]:
         # The API works meanwhile: changes are stored, and published when Kafka is back.
-        for source in (relay, worker):
-            if source.problem is not None:
+        for source in (relay, worker, reconciler, follower):
+            if source is not None and source.problem is not None:
                 yield source.problem
 
     def stopped() -> Iterable[str]:
         for task in background:
             if task.done() and not task.cancelled():
                 yield f"the {task.get_name()} has stopped; restart the process"
-
-    async def check_now(number_id: str) -> None:
-        async with database.write() as connection:
-            await mark_due(connection, number_id=number_id, at=now_ms(clock))
 
     bus.add_check(waiting)
     app = create_app(
@@ -152,7 +185,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         workflows=Workflows(database, keyring, clock=clock),
         verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
         imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
-        check_now=check_now,
+        check_now=reconciler.check_now,
         providers=registry.PROVIDERS,
     )
     app.include_router(create_router(parts, require_user(api_keys, sessions)))
@@ -161,7 +194,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     site.install(app)
 
     async def drain() -> None:
-        await worker.drain()
+        await asyncio.gather(worker.drain(), reconciler.drain())
         await relay.drain()
 
     return NumberSync(app, drain)

@@ -25,6 +25,11 @@ class NumberSyncSettings(ServiceSettings):
     public_url: str | None = Field(
         None, description="where providers reach this installation, e.g. https://voice.example.com"
     )
+    tunnel_metrics_url: str | None = Field(
+        None,
+        description="the metrics address of cloudflared, e.g. http://tunnel:20241: without a public URL, the name of "
+        "its quick tunnel is followed",
+    )
     twilio_api_url: str | None = Field(None, description="another server in place of Twilio's REST API")
     vonage_api_url: str | None = Field(None, description="another server in place of Vonage's REST API")
     provider_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
@@ -42,6 +47,17 @@ class NumberSyncSettings(ServiceSettings):
     )
     outcome_grace_s: Annotated[float, Field(ge=0, le=600)] = Field(
         20.0, description="how long a call whose dial was left without an answer may take to show life"
+    )
+    sync_rate_per_s: Annotated[float, Field(gt=0, le=100)] = Field(
+        4.0,
+        description="requests per second to a provider for one account, at most, to keep its numbers in sync",
+    )
+    sync_interval_s: Annotated[float, Field(ge=1, le=86400)] = Field(
+        180.0, description="how often every number is compared with what its provider holds"
+    )
+    sync_retry_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0,
+        description="how long after a comparison that got no usable answer the next one comes; doubled each time",
     )
 
     @field_validator("database_url")
@@ -63,7 +79,7 @@ class NumberSyncSettings(ServiceSettings):
     def _origin_only(cls, value: str | None) -> str | None:
         return None if value is None else public_origin(value)
 
-    @field_validator("twilio_api_url", "vonage_api_url")
+    @field_validator("twilio_api_url", "vonage_api_url", "tunnel_metrics_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):

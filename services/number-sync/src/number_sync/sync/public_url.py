@@ -8,7 +8,6 @@ start of the tunnel; every number is then set again.
 import asyncio
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
@@ -60,23 +59,18 @@ def tunnel_url(answer: bytes) -> str:
 
 
 class TunnelFollower:
-    """Asks the tunnel for its name, again and again. While it does not tell one, the last one holds.
-
-    `changed` is called after another name was stored.
-    """
+    """Asks the tunnel for its name, again and again. While it does not tell one, the last one holds."""
 
     def __init__(
         self,
         database: Database,
         metrics_url: str,
         *,
-        changed: Callable[[], None],
         clock: Clock,
         every_s: float = _EVERY_S,
     ) -> None:
         self._database = database
         self._url = metrics_url.rstrip("/") + "/quicktunnel"
-        self._changed = changed
         self._clock = clock
         self._every_s = every_s
         self._known: str | None = None
@@ -127,7 +121,6 @@ class TunnelFollower:
 
         if await self._database.transact(work):
             log.info("public_url.changed", public_url=url)
-            self._changed()
         self._known = url
 
     def _trouble(self, problem: str) -> None:
