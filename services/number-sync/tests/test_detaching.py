@@ -1,0 +1,251 @@
+"""Numbers that are deleted here are let go at the provider, in the background, and what they share with the last one."""
+
+import asyncio
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from running_number_sync import PUBLIC_URL, TWILIO
+from scripted_accounts import Account
+from sqlalchemy import update
+from syncing import SID, VONAGE_APP, Board, running, vonage
+
+from number_sync.database import Database
+from number_sync.schema import detachments
+from number_sync.sync.detaching import PATIENCE_MS
+from offhook.providers.base import Line, RestError
+
+ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
+THEIRS = {
+    "answer_url": "https://them.example/answer",
+    "answer_method": "GET",
+    "fallback_answer_url": "",
+    "fallback_answer_method": "",
+    "event_url": "https://them.example/event",
+    "event_method": "POST",
+    "signed_callbacks": "false",
+}
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+@pytest.fixture
+async def board(database: Database) -> Board:
+    return await Board(database).open()
+
+
+def application(board: Board, *e164s: str) -> Account:
+    account = board.accounts[VONAGE_APP]
+    account.shared = dict(THEIRS)
+    for e164 in e164s:
+        account.lines[e164] = Line(e164, e164[1:], "", True, {"app_id": ""})
+    return account
+
+
+def is_ours(account: Account) -> bool:
+    return account.shared["answer_url"].startswith(PUBLIC_URL)
+
+
+async def states(board: Board) -> list[str]:
+    return [row.state for row in await board.detachments()]
+
+
+async def test_a_deleted_number_is_set_back(board: Board) -> None:
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    held = dict(account.lines[ONE].settings)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    await board.settle()
+    assert dict(account.lines[ONE].settings) == held
+    assert await states(board) == ["done"]
+
+
+async def test_a_number_can_be_deleted_and_the_provider_left_as_it_is(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number, at_provider="leave")
+    await board.settle()
+    assert account.lines[ONE].settings["VoiceUrl"].startswith(PUBLIC_URL)
+    assert await board.detachments() == []
+
+
+async def test_a_number_that_was_never_set_is_only_deleted(board: Board) -> None:
+    main = await board.configure()
+    number = await board.add(main, ONE, workflow_id=None)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    assert await board.detachments() == []
+    assert board.accounts[SID].asked == []
+
+
+async def test_a_deleted_configuration_lets_its_numbers_go_with_the_credentials_it_had(board: Board) -> None:
+    account = board.accounts[SID].own(ONE, TWO, THREE)
+    main = await board.configure()
+    for each in (ONE, TWO):
+        await board.add(main, each)
+    await board.settle()
+    await board.configurations.delete("ada", main, numbers_are="detach")
+    await board.settle()
+    assert {line.settings["VoiceUrl"] for line in account.lines.values()} == {""}
+    assert await states(board) == ["done", "done"]
+
+
+async def test_what_somebody_else_has_set_since_stays(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.set(ONE, VoiceUrl="https://them.example/new")
+    await board.numbers.delete("ada", main, number)
+    await board.settle()
+    assert account.lines[ONE].settings["VoiceUrl"] == "https://them.example/new"
+    assert account.lines[ONE].settings["StatusCallback"] == ""
+
+
+async def test_a_provider_that_does_not_answer_is_asked_for_a_day_then_left(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.always = RestError("unavailable", "503", "down")
+    await board.numbers.delete("ada", main, number)
+    async with running(board.reconciler()), asyncio.timeout(30):
+        while (await board.detachments())[0].attempts < 2:
+            await asyncio.sleep(0.01)
+    [row] = await board.detachments()
+    assert (row.state, bool(row.sentence), bool(row.sealed_credentials)) == ("open", True, True)
+    board.pass_time(PATIENCE_MS / 1000)
+    await board.settle()
+    [row] = await board.detachments()
+    assert (row.state, row.sealed_credentials) == ("given-up", None)
+
+
+@on_sqlite
+async def test_without_the_key_of_its_credentials_a_number_is_given_up(board: Board) -> None:
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    async with board.database.write() as connection:
+        await connection.execute(update(detachments).values(sealed_credentials="v1.lost.x"))
+    await board.settle()
+    assert await states(board) == ["given-up"]
+
+
+async def test_a_number_that_is_added_again_goes_on_with_what_was_there_before(board: Board) -> None:
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    pushes = len(account.pushes())
+    await board.numbers.delete("ada", main, number)
+    other = await board.configure("Other", {**TWILIO, "auth_token": "another0token0of0that0account012"})
+    again = await board.add(other, ONE)
+    assert await board.detachments() == []
+    await board.settle()
+    row = await board.state(again)
+    assert row.state == "synced"
+    assert row.before["VoiceUrl"] == "https://them.example/old"
+    assert len(account.pushes()) == pushes
+
+
+# --- an application that numbers share
+
+
+async def test_an_application_is_set_with_its_first_number_and_back_with_its_last(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE, TWO)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    one, two = await board.add(main, ONE), await board.add(main, TWO)
+    await board.settle()
+    assert is_ours(account)
+    assert account.shared["signed_callbacks"] == "true"
+    assert {line.settings["app_id"] for line in account.lines.values()} == {VONAGE_APP}
+    row = await board.state(one)
+    assert {"app_id", "answer_url", "signed_callbacks"} <= set(row.compared)
+    await board.numbers.delete("ada", main, one)
+    await board.settle()
+    assert is_ours(account)
+    await board.change(main, two, active=False)
+    await board.settle()
+    assert account.shared == THEIRS
+    assert {line.settings["app_id"] for line in account.lines.values()} == {""}
+    assert await board.shared() == []
+
+
+async def test_two_configurations_of_one_application_do_not_fight(board: Board, private_key: str) -> None:
+    account = application(board, ONE, TWO)
+    first = await board.configure("first", provider="vonage", credentials=vonage(private_key))
+    second = await board.configure("second", provider="vonage", credentials=vonage(private_key))
+    one, two = await board.add(first, ONE), await board.add(second, TWO)
+    await board.settle()
+    shared_pushes = [what for what, _ in account.asked].count("set-shared")
+    await board.check()
+    await board.settle()
+    assert (await board.state(one)).state == (await board.state(two)).state == "synced"
+    assert [what for what, _ in account.asked].count("set-shared") == shared_pushes == 1
+    await board.configurations.delete("ada", first, numbers_are="detach")
+    await board.settle()
+    assert is_ours(account)
+    assert (await board.state(two)).state == "synced"
+    assert account.lines[ONE].settings["app_id"] == ""
+    await board.numbers.delete("ada", second, two)
+    await board.settle()
+    assert account.shared == THEIRS
+
+
+@pytest.mark.parametrize("repair", [True, False])
+async def test_an_application_that_somebody_changes_is_drift_of_its_numbers(
+    board: Board, private_key: str, repair: bool
+) -> None:
+    account = application(board, ONE, TWO)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key), repair_drift=repair)
+    numbers = [await board.add(main, each) for each in (ONE, TWO)]
+    await board.settle()
+    account.shared["answer_url"] = "https://them.example/new"
+    await board.check()
+    await board.settle()
+    for number in numbers:
+        row = await board.state(number)
+        assert row.state == ("synced" if repair else "drifted")
+        assert [each["setting"] for each in row.last_drift["differs"]] == ["answer_url"]
+        assert row.last_drift["repaired"] is repair
+    assert is_ours(account) is repair
+
+
+@on_sqlite
+async def test_an_application_that_cannot_be_read_is_told_by_its_numbers(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE)
+    account.faults = [None, RestError("credentials", "application-not-found", "no such application")]
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    number = await board.add(main, ONE)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.reason) == ("failed", "application-not-found")
+
+
+@on_sqlite
+async def test_an_application_stays_set_when_its_numbers_are_left(board: Board, private_key: str) -> None:
+    account = application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    await board.add(main, ONE)
+    await board.settle()
+    await board.configurations.delete("ada", main, numbers_are="leave")
+    await board.settle()
+    assert is_ours(account)
