@@ -113,10 +113,32 @@ def test_a_status_means_different_things_to_dialling_and_to_hanging_up(operation
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("7", 7.0), ("", None), ("soon", None), ("-1", None), ("9999999", 3600.0), ("٣", None)],
+    [
+        ("7", 7.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("9999999", 3600.0),
+        ("9" * 5000, 3600.0),
+        ("٣", None),
+    ],
 )
 def test_retry_after_is_bounded_seconds(value, seconds):
     assert retry_after({"Retry-After": value}) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:50:07 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", 30.0),
+        ("Sun, 06 Nov 1994 08:49:07 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("Mon, 07 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", 3600.0),
+        ("Sun, 06 Nov 1994 08:50:07 GMT", "", None),
+        ("Sun, 99 Nov 1994 08:50:07 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", None),
+    ],
+)
+def test_a_date_to_retry_after_counts_from_the_answers_own_date(value, date, seconds):
+    assert retry_after({"Retry-After": value, "Date": date}) == seconds
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ _MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 # A server that sends a byte a second is never silent: the whole answer must be there within so many timeouts.
 _ANSWER_TIMEOUTS: Final = 3.0
 _CHUNK_BYTES: Final = 64 * 1024
+_MAX_RETRY_AFTER_S: Final = 3600.0
 
 
 def rebased(url: str, base_url: str | None) -> str:
@@ -179,9 +181,21 @@ def _settings_error(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds, at most an hour; its date form, which neither vendor sends, is not read."""
+    """`Retry-After` in seconds, 0 to an hour. A date counts from the answer's own `Date`. RFC 9110, 10.2.3"""
     text = (headers.get("Retry-After") or headers.get("retry-after") or "").strip()
-    return min(float(text), 3600.0) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if text.isascii() and text.isdigit():
+        return min(float(text), _MAX_RETRY_AFTER_S) if len(text) < 10 else _MAX_RETRY_AFTER_S
+    until, now = _moment(text), _moment(headers.get("Date") or headers.get("date") or "")
+    if until is None or now is None:
+        return None
+    return min(max(until - now, 0.0), _MAX_RETRY_AFTER_S)
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _was_never_sent(error: RequestException) -> bool:

@@ -3,10 +3,12 @@ description; and against a server that answers what no Twilio would."""
 
 import asyncio
 import base64
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from carrier_sim import RestFault
 from offhook.providers.base import Line, LineUrls, RestError
 from offhook.providers.twilio.lines import TwilioLines
 from offhook.providers.twilio.rest import TwilioRest
@@ -22,6 +24,7 @@ URLS = LineUrls(
     "https://v.example.com/api/v1/telephony/status-callback/line",
 )
 WANTED = TwilioLines().wanted(CREDENTIALS, URLS).line
+LOST = "unknown-outcome"
 LINE = Line("+15550001111", PN, "Desk", True, {})
 NUMBER = {
     "sid": PN,
@@ -325,3 +328,60 @@ def test_no_refusal_quotes_a_secret(rest_api):
     for action in ACTIONS.values():
         error = refusal(lambda action=action: action(TwilioRest(credentials, rest_api.url)))
         assert "canary" not in f"{error!r} {error} {TwilioLines().explain(error)}"
+
+
+BAD_DAYS = [
+    (RestFault(do="status", status=429, retry_after=3), "busy", "rate-limited"),
+    (RestFault(do="status", status=500), "unavailable", "provider-unavailable"),
+    (RestFault(do="status", status=503, retry_after=3), "unavailable", "provider-unavailable"),
+    (RestFault(do="html"), LOST, "answer-unreadable"),
+    (RestFault(do="html", status=502), "unavailable", "provider-unavailable"),
+    (RestFault(do="truncated"), LOST, "answer-unreadable"),
+    (RestFault(do="wrong-shape"), LOST, "answer-unreadable"),
+    (RestFault(do="huge"), LOST, "no-answer"),
+    (RestFault(do="silence", work=True), LOST, "no-answer"),
+    (RestFault(do="cut", work=True), LOST, "no-answer"),
+]
+
+
+def patience(fault):
+    return 1 if fault.do == "silence" else 20
+
+
+@pytest.mark.parametrize(("fault", "kind", "code"), BAD_DAYS, ids=lambda value: getattr(value, "do", value))
+async def test_a_bad_day_of_twilio_is_told_and_the_next_look_finds_what_came_of_it(
+    sim, account, fault, kind, code
+):
+    account.add_number("+15550001111")
+    (line,) = await in_thread(sim, lambda rest: rest.lines())
+    sim.rest_faults = [replace(fault, times=2)]
+    with pytest.raises(RestError) as read:
+        await in_thread(sim, lambda rest: rest.lines(), timeout_s=patience(fault))
+    with pytest.raises(RestError) as written:
+        await in_thread(sim, lambda rest: rest.set_line(line, WANTED), timeout_s=patience(fault))
+    assert [told(caught.value) for caught in (read, written)] == [code, code]
+    assert read.value.kind == ("unavailable" if kind == LOST else kind)
+    assert written.value.kind == kind
+    assert written.value.retry_after_s == (3.0 if fault.retry_after else None)
+    (after,) = await in_thread(sim, lambda rest: rest.lines())
+    changed = {name: after.settings[name] for name in WANTED} == WANTED
+    assert changed == fault.works
+
+
+@pytest.mark.parametrize("status", ["suspended", "closed"])
+async def test_nothing_is_done_in_an_account_that_is_not_active(sim, account, status):
+    account.add_number("+15550001111")
+    (line,) = await in_thread(sim, lambda rest: rest.lines())
+    account.status = status
+    for action in (
+        lambda rest: rest.check(),
+        lambda rest: rest.lines(),
+        lambda rest: rest.set_line(line, WANTED),
+    ):
+        assert told(await refused(sim, action)) == "account-suspended"
+
+
+async def test_a_number_without_voice_is_told(sim, account):
+    account.add_number("+15550001111", voice=False)
+    (line,) = await in_thread(sim, lambda rest: rest.lines())
+    assert TwilioLines().obstacle(line).code == "no-voice"

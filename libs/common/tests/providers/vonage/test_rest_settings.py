@@ -4,12 +4,14 @@ Vonage's own descriptions; and against a server that answers what no Vonage woul
 import asyncio
 import copy
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from carrier_sim import RestFault
 from offhook.providers.base import Line, LineUrls, RestError
 from offhook.providers.vonage.lines import VonageLines
 from offhook.providers.vonage.rest import VonageRest
@@ -21,6 +23,7 @@ URLS = LineUrls(
     "https://v.example.com/api/v1/telephony/inbound/fallback",
     "https://v.example.com/api/v1/telephony/status-callback/line",
 )
+LOST = "unknown-outcome"
 LINE = Line("+15550001111", "15550001111", "", True, {"app_id": ""}, "US")
 # More than we know of: nothing of it may get lost.
 RESOURCE = {
@@ -93,8 +96,8 @@ def told(error):
     return VonageLines().explain(error).code
 
 
-async def in_thread(sim, credentials, action):
-    return await asyncio.to_thread(lambda: action(VonageRest(credentials, sim.base_url)))
+async def in_thread(sim, credentials, action, **options):
+    return await asyncio.to_thread(lambda: action(VonageRest(credentials, sim.base_url, **options)))
 
 
 async def refused(sim, credentials, action):
@@ -434,3 +437,54 @@ def test_the_whole_application_goes_back(rest_api, credentials, wanted):
     body = json.loads(rest_api.sent[1].body)
     whole["capabilities"]["voice"]["signed_callbacks"] = True
     assert body == {name: value for name, value in whole.items() if name not in ("id", "_links")}
+
+
+BAD_DAYS = [
+    (RestFault(do="status", status=429, retry_after=3), "busy", "rate-limited"),
+    (RestFault(do="status", status=500), "unavailable", "provider-unavailable"),
+    (RestFault(do="status", status=503, retry_after=3), "unavailable", "provider-unavailable"),
+    (RestFault(do="html"), LOST, "answer-unreadable"),
+    (RestFault(do="html", status=502), "unavailable", "provider-unavailable"),
+    (RestFault(do="truncated"), LOST, "answer-unreadable"),
+    (RestFault(do="wrong-shape"), LOST, "answer-unreadable"),
+    (RestFault(do="huge"), LOST, "no-answer"),
+    (RestFault(do="silence", work=True), LOST, "no-answer"),
+    (RestFault(do="cut", work=True), LOST, "no-answer"),
+]
+
+
+def patience(fault):
+    return 1 if fault.do == "silence" else 20
+
+
+@pytest.mark.parametrize(("fault", "kind", "code"), BAD_DAYS, ids=lambda value: getattr(value, "do", value))
+async def test_a_bad_day_of_vonage_is_told_and_the_next_look_finds_what_came_of_it(
+    sim, application, credentials, wanted, fault, kind, code
+):
+    number = sim.vonage.add_number(None, "15550001111", api_key="abcd1234")
+    (line,) = await in_thread(sim, credentials, lambda rest: rest.lines())
+    # The application is read, then written.
+    sim.rest_faults = [
+        replace(fault, path="/number/update", times=1),
+        replace(fault, path="/v2/applications/*", method="PUT", times=1),
+        replace(fault, path="/account/numbers", times=1),
+    ]
+    found = []
+    for action in (
+        lambda rest: rest.lines(),
+        lambda rest: rest.set_line(line, wanted.line),
+        lambda rest: rest.set_shared(wanted.shared),
+    ):
+        with pytest.raises(RestError) as caught:
+            await in_thread(sim, credentials, action, timeout_s=patience(fault))
+        found.append((caught.value.kind, told(caught.value)))
+    assert found == [("unavailable" if kind == LOST else kind, code), (kind, code), (kind, code)]
+    assert (number.app_id == APPLICATION) == fault.works
+    after = await in_thread(sim, credentials, lambda rest: rest.shared())
+    assert (after == wanted.shared) == fault.works
+
+
+async def test_a_number_without_voice_is_told(sim, application, credentials):
+    sim.vonage.add_number(application, "15550001111").voice = False
+    (line,) = await in_thread(sim, credentials, lambda rest: rest.lines())
+    assert VonageLines().obstacle(line).code == "no-voice"
