@@ -64,7 +64,9 @@ class PublishedRequests:
             if text:
                 raise UndescribedError(f"{where}: a body where none is described")
         elif kind not in content:
-            raise UndescribedError(f"{where}: {kind or 'no content type'}, described are {', '.join(content)}")
+            raise UndescribedError(
+                f"{where}: {kind or 'no content type'}, described are {', '.join(content)}"
+            )
         elif kind == "application/x-www-form-urlencoded":
             self._fields(uri, f"{where}, form", _pairs(text), content[kind]["schema"])
         else:
