@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_number_sync import RunService
+from running_number_sync import RunService, at
 from sqlalchemy import text
 
+from carrier_sim import CarrierSim
+from carrier_sim.rest_faults import RestFault
 from number_sync.database import Database
 from offhook.topics import ALL_TOPICS
 
@@ -20,7 +22,7 @@ CREDENTIALS = {
 }
 WORKFLOW = {
     "name": "W",
-    "agent_url": "wss://agent.example.com/",
+    "agent_url": "ws://127.0.0.1:1/",
     "headers": {"Authorization": CANARIES[2]},
 }
 
@@ -51,13 +53,17 @@ async def everything_in(database_url: str) -> bytes:
 
 async def test_no_secret_is_in_clear_in_the_database_the_topics_the_log_or_an_answer(
     run_service: RunService,
+    carrier: CarrierSim,
     database_url: str,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
     answers = bytearray()
-    async with run_service() as service:
+    # Refused at first: what the provider says is stored, told and logged.
+    account = carrier.twilio.add_account(CREDENTIALS["account_sid"], "another-token")
+    account.add_number("+14155550001")
+    async with run_service(**at(carrier)) as service:
 
         async def keep(method: str, path: str, body: Any = None) -> Any:
             answer = await service.api.request(method, path, json=body)
@@ -70,7 +76,18 @@ async def test_no_secret_is_in_clear_in_the_database_the_topics_the_log_or_an_an
             {"name": "C", "provider": "twilio", "credentials": CREDENTIALS},
         )
         path = f"/telephony-configurations/{made['configuration_id']}"
+        assert made["verification"]["state"] == "refused"
         workflow = await keep("POST", "/workflows", WORKFLOW)
+        await keep("GET", f"{path}/available-numbers")
+        account.auth_token = CANARIES[0]
+        assert (await keep("POST", f"{path}/test"))["state"] == "verified"
+        wanted = {"numbers": ["+14155550001"], "workflow_id": workflow["workflow_id"]}
+        imported = await keep("POST", f"{path}/phone-numbers/import", wanted)
+        assert len(imported["imported"]) == 1
+        carrier.rest_faults = [RestFault(do="html")]
+        await keep("POST", f"{path}/test")
+        await keep("GET", f"{path}/available-numbers")
+        await keep("POST", f"/workflows/{workflow['workflow_id']}/try")
         await keep("GET", path)
         await keep("GET", "/telephony-configurations")
         await keep("PATCH", path, {"credentials": {**CREDENTIALS, "account_sid": "wrong"}})

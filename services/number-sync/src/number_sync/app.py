@@ -27,6 +27,7 @@ from number_sync.sync.pacing import Pacer
 from number_sync.sync.public_url import TunnelFollower, adopt
 from number_sync.sync.reconciler import Reconciler, SyncSettings
 from number_sync.sync.requests import Requests, RequestSettings
+from number_sync.trials import Trials
 from number_sync.verification import Verifier
 from number_sync.worker import CommandWorker, WorkerSettings
 from number_sync.workflows import Workflows
@@ -178,13 +179,15 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         description="Telephony configurations, phone numbers and workflows.",
     )
     install_errors(app)
+    workflows = Workflows(database, keyring, clock=clock)
     parts = Parts(
         database=database,
         configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
         numbers=numbers,
-        workflows=Workflows(database, keyring, clock=clock),
+        workflows=workflows,
         verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
         imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
+        trials=Trials(workflows),
         check_now=reconciler.check_now,
         providers=registry.PROVIDERS,
     )

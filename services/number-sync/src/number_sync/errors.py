@@ -29,6 +29,10 @@ class LimitError(NumberSyncError):
     """A bound on how many things one user may store was reached."""
 
 
+class BusyError(NumberSyncError):
+    """Too much of this is going on at the moment; it may be asked again in a few seconds."""
+
+
 class ProviderTroubleError(NumberSyncError):
     """The provider was asked and could not, or would not, answer.
 

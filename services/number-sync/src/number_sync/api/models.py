@@ -344,6 +344,26 @@ class WorkflowOut(BaseModel):
     updated_at: datetime
 
 
+class TrialOut(BaseModel):
+    """What came of calling the agent with a second of audio.
+
+    `code` is a word for programs, `sentence` and `remedy` are for people. `handshake_ms`: until the WebSocket was open;
+    `first_audio_ms`: from then to the first audio; `audio_ms_back`: how much audio came. `messages` counts the agent's
+    messages by kind, `closed` says how the connection ended, `objections` what a call would object to.
+    """
+
+    code: str
+    connected: bool
+    sentence: str
+    remedy: str
+    handshake_ms: int | None
+    first_audio_ms: int | None
+    audio_ms_back: int
+    messages: dict[str, int]
+    closed: str | None
+    objections: list[str]
+
+
 class WorkflowsOut(BaseModel):
     workflows: list[WorkflowOut]
     next_cursor: str | None

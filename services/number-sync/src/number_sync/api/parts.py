@@ -8,6 +8,7 @@ from number_sync.configurations import Configurations
 from number_sync.database import Database
 from number_sync.imports import Imports
 from number_sync.numbers import Numbers
+from number_sync.trials import Trials
 from number_sync.verification import Verifier
 from number_sync.workflows import Workflows
 from offhook.providers.base import ProviderAdapter
@@ -33,5 +34,6 @@ class Parts:
     workflows: Workflows
     verifier: Verifier
     imports: Imports
+    trials: Trials
     check_now: CheckNow
     providers: Mapping[str, ProviderAdapter]

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from number_sync.errors import (
+    BusyError,
     ConflictError,
     FixedError,
     InvalidError,
@@ -39,6 +40,8 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
             return problem_response(404, detail)
         case ConflictError() | LimitError():
             return problem_response(409, detail)
+        case BusyError():
+            return problem_response(429, detail, headers={"Retry-After": "5"})
         case ProviderTroubleError(passing=passing, retry_after_s=wait_s):
             # 502: it has answered, and will answer the same again.
             headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}

@@ -9,6 +9,7 @@ from number_sync.api.models import (
     Cursor,
     Fallback,
     Limit,
+    TrialOut,
     WorkflowChange,
     WorkflowIn,
     WorkflowOut,
@@ -67,6 +68,23 @@ def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
     async def change_workflow(user: User, workflow_id: str, body: WorkflowChange) -> WorkflowOut:
         """Calls that come in from now on are answered the new way."""
         return out(await workflows.update(user, workflow_id, changes(body)))
+
+    @router.post(ONE_WORKFLOW + "/try", summary="Try the agent")
+    async def try_workflow(user: User, workflow_id: str) -> TrialOut:
+        """Connects to the agent as a call would, plays a second of audio, and says what came back. Takes up to 13 s."""
+        trial = await parts.trials.run(user, workflow_id)
+        return TrialOut(
+            code=trial.code,
+            connected=trial.connected,
+            sentence=trial.sentence,
+            remedy=trial.remedy,
+            handshake_ms=trial.handshake_ms,
+            first_audio_ms=trial.first_audio_ms,
+            audio_ms_back=trial.audio_ms_back,
+            messages=dict(trial.messages),
+            closed=trial.closed,
+            objections=list(trial.objections),
+        )
 
     @router.delete(ONE_WORKFLOW, status_code=204, summary="Delete a workflow")
     async def delete_workflow(user: User, workflow_id: str) -> None:
