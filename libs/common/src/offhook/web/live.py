@@ -82,7 +82,7 @@ class Streams:
         ends_at = loop.time() + self._lifetime_s
         with self._counted(user_id):
             yield f"retry: {_RETRY_MS}\n\n"
-            sent: dict[str, str] = {}
+            sent: dict[str, str] | None = None
             spoke_at = loop.time()
             while loop.time() < ends_at:
                 if not goes_on():
@@ -94,9 +94,10 @@ class Streams:
                     # What the page shows is no longer there, or no longer this user's.
                     yield "event: gone\ndata: {}\n\n"
                     return
-                changed = {name: html for name, html in current.items() if sent.get(name) != html}
-                if changed or not sent:
-                    sent.update(changed)
+                known = sent or {}
+                changed = {name: html for name, html in current.items() if known.get(name) != html}
+                if changed or sent is None:
+                    sent = known | changed
                     spoke_at = loop.time()
                     yield f"data: {json.dumps(changed)}\n\n"
                 elif loop.time() - spoke_at >= self._keep_alive_s:

@@ -30,6 +30,14 @@ HOME: Final = "/telephony-configurations"
 TRIES: Final = 10
 TRIES_IN_TOTAL: Final = 300
 WINDOW_S: Final = 300
+# Where a proxy of ours stands: this machine, or a private network (RFC 1918, 4193, 6598; RFC 3927, 4291 for link-local).
+_INSIDE: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
+        "::1/128", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
 _MAX_ADDRESSES: Final = 10_000
 _REDIS_TIMEOUT_S: Final = 0.5
 
@@ -43,8 +51,8 @@ def client_address(request: Request) -> str:
     written. It counts only when the peer is such a proxy: on this machine or in a private network.
     """
     peer = _parsed(request.client.host if request.client else "")
-    hop = _parsed(request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip())
-    address = hop if hop is not None and (peer is None or peer.is_loopback or peer.is_private) else peer
+    hop = _parsed(",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip())
+    address = hop if hop is not None and (peer is None or _is_inside(peer)) else peer
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
@@ -193,6 +201,10 @@ class Login:
         return self._site.render(
             request, "login.html", status=status, next_page=there, errors={"key": detail}
         )
+
+
+def _is_inside(peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(peer in network for network in _INSIDE if network.version == peer.version)
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
