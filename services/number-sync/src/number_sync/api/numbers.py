@@ -28,6 +28,7 @@ from number_sync.api.models import (
 from number_sync.api.parts import CONFIGURATIONS, ONE_CONFIGURATION, PREFIX, Parts, UserOf
 from number_sync.paging import DEFAULT_LIMIT
 from number_sync.standing import Standing
+from number_sync.sync.state import NEVER
 
 NUMBERS: Final = ONE_CONFIGURATION + "/phone-numbers"
 ONE_NUMBER: Final = NUMBERS + "/{number_id}"
@@ -177,7 +178,7 @@ def _sync_out(state: Row[Any] | None) -> SyncOut:
         changed_at=instant(state.changed_at),
         pushed_at=instant_or_none(state.pushed_at),
         last_drift=None if drift is None else {**drift, "at": instant(drift["at"])},
-        next_at=instant(state.due_at),
+        next_at=None if state.due_at >= NEVER else instant(state.due_at),
     )
 
 
