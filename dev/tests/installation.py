@@ -157,12 +157,18 @@ class RestRoad:
             for name in ("Authorization", "Content-Type")
             if name in request.headers
         }
-        answer = await self._client.request(
-            request.method,
-            self._sim.base_url + request.path_qs,
-            headers=headers,
-            content=await request.read(),
-        )
+        try:
+            answer = await self._client.request(
+                request.method,
+                self._sim.base_url + request.path_qs,
+                headers=headers,
+                content=await request.read(),
+            )
+        except httpx.TransportError:
+            # The carrier has cut the connection, so it is cut here too.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=502)
         await self._free.wait()
         kind = {"Content-Type": answer.headers.get("Content-Type", "application/json")}
         return web.Response(status=answer.status_code, body=answer.content, headers=kind)
@@ -171,8 +177,17 @@ class RestRoad:
 class Installation:
     """Start with `async with`; `demo` and `stranger` are the APIs of two users, the first has an account at each provider."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        service_env: Mapping[str, Mapping[str, str]] | None = None,
+        database_urls: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
+        self.secrets = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
+        self._service_env = service_env or {}
+        self._database_urls = dict(database_urls or {})
         port = free_port()
         self.origin = f"https://localhost:{port}"
         certificate = make_certificate(home / "stack")
@@ -211,25 +226,26 @@ class Installation:
         await self._open.aclose()
 
     def _stack(self) -> Stack:
-        secrets_of = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
         (self.home / "stack").mkdir(parents=True, exist_ok=True)
-        (self.home / "stack" / "secrets.json").write_text(json.dumps(secrets_of))
+        (self.home / "stack" / "secrets.json").write_text(json.dumps(self.secrets))
         keys = ",".join(
             f"{user}:{hashlib.sha256(key.encode()).hexdigest()}" for user, key in API_KEYS.items()
         )
+        own_env: dict[str, dict[str, str]] = {
+            "call-tracker": {"OFFHOOK_API_KEYS": keys},
+            "number-sync": {"OFFHOOK_API_KEYS": keys},
+            # An agent's program needs some seconds to start again; sockets that say nothing need not be waited for.
+            "media-bridge": {"OFFHOOK_START_TIMEOUT_S": "2"},
+            "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "2"},
+        }
         return Stack(
             self.home / "stack",
             port=self._port,
             certificate=self._certificate,
             carriers=dict.fromkeys(PROVIDERS, self.rest_road.base_url),
             carrier_ca=self.sim.ca_pem,
-            service_env={
-                "call-tracker": {"OFFHOOK_API_KEYS": keys},
-                "number-sync": {"OFFHOOK_API_KEYS": keys},
-                # An agent's program needs some seconds to start again; sockets that say nothing need not be waited for.
-                "media-bridge": {"OFFHOOK_START_TIMEOUT_S": "2"},
-                "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "2"},
-            },
+            database_urls=self._database_urls,
+            service_env={name: {**env, **self._service_env.get(name, {})} for name, env in own_env.items()},
         )
 
     async def _open_accounts(self) -> None:
@@ -428,6 +444,7 @@ def _fresh_keys() -> dict[str, str]:
     return {
         "keyring": "test1:" + base64.b64encode(os.urandom(32)).decode(),
         "token_key": base64.b64encode(os.urandom(32)).decode(),
+        "session_key": base64.b64encode(os.urandom(32)).decode(),
     }
 
 

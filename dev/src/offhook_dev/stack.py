@@ -53,7 +53,8 @@ class Address:
 class Stack:
     """Start with `async with`. Everything it writes is under `home`.
 
-    `public_url` is what providers call, when it is not this machine.
+    `public_url` is what providers call, when it is not this machine. `admin_ports`: where each service tells its health
+    and metrics, by name.
     `carriers` are REST base URLs by provider, to use a simulator instead of the real Twilio and Vonage; `carrier_ca` is the
     simulator's CA. `database_urls` by service replaces the embedded SQLite files.
     """
@@ -86,7 +87,7 @@ class Stack:
         self._kafka_bootstrap = kafka
         self._redis = None if redis_url else RedisServer(home / "redis")
         self._redis_url = redis_url
-        self._admin: dict[str, int] = {}
+        self.admin_ports: dict[str, int] = {}
         self.programs: dict[str, Program] = {}
         self.address: Address
 
@@ -187,13 +188,13 @@ class Stack:
             for topic, count in entries.items():
                 for service in topic.read_by:
                     deadline = time.monotonic() + within_s
-                    while service in self._admin and await self._entries(client, service, topic) < count:
+                    while service in self.admin_ports and await self._entries(client, service, topic) < count:
                         if time.monotonic() > deadline:
                             raise DevError(f"{service} does not know all {count} entries of {topic.name}")
                         await asyncio.sleep(0.05)
 
     async def _entries(self, client: httpx.AsyncClient, service: str, topic: Topic) -> int:
-        metrics = (await client.get(f"http://127.0.0.1:{self._admin[service]}/metrics")).text
+        metrics = (await client.get(f"http://127.0.0.1:{self.admin_ports[service]}/metrics")).text
         found = re.search(
             rf'^offhook_directory_entries{{topic="{re.escape(topic.name)}"}} (\S+)', metrics, re.M
         )
@@ -254,7 +255,7 @@ class Stack:
             own["OFFHOOK_ADMIN_PORT"] = str(health)
         if name in ("call-tracker", "number-sync"):
             own["OFFHOOK_DATABASE_URL"] = self.database_url(name)
-        self._admin[name] = health
+        self.admin_ports[name] = health
         return Program(
             name,
             [sys.executable, "-m", module],
