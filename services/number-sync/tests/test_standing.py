@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from dialling import until
 from running_number_sync import TWILIO, Service
 from sqlalchemy import select, update
 
@@ -21,11 +22,18 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 async def make(api: httpx.AsyncClient, **more: Any) -> tuple[str, str]:
-    """The paths of a configuration and of a number in it."""
+    """The paths of a configuration and of a number in it, which nobody answers and nobody looks at again."""
     body = {"name": "Main", "provider": "twilio", "credentials": TWILIO, **more}
     one = f"{C}/{(await api.post(C, json=body)).json()['configuration_id']}"
     number = (await api.post(f"{one}/phone-numbers", json={"number": "+14155551234"})).json()
-    return one, f"{one}/phone-numbers/{number['number_id']}"
+    path = f"{one}/phone-numbers/{number['number_id']}"
+
+    async def settled() -> bool:
+        sync = (await api.get(path)).json()["sync"]
+        return bool(sync["state"] == "detached" and sync["next_at"] is None)
+
+    await until(settled)
+    return one, path
 
 
 async def test_numbers_are_counted_by_state_and_configuration(database: Database) -> None:
@@ -57,7 +65,6 @@ async def test_numbers_are_counted_by_state_and_configuration(database: Database
 async def test_a_number_tells_what_was_compared_what_differs_and_what_to_do(
     service: Service, database: Database
 ) -> None:
-    # Nobody answers this number, so that it is compared with nothing and keeps what is written here.
     one, number = await make(service.api)
     difference = {"setting": "VoiceUrl", "wanted": "https://a.example.com", "found": ""}
     values = {

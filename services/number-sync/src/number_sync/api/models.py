@@ -242,7 +242,7 @@ class SyncOut(BaseModel):
     `state`: `pending` (to be set), `synced` (seen to be as wanted), `drifted` (somebody changed it), `failed`,
     `detached` (nothing of ours is set: nobody answers here). `reason` is a documented code, `sentence` and `remedy` are
     for people. `differs` and `compared` are of the comparison at `compared_at`; `changed_at` is when the state changed,
-    `pushed_at` when something was last set, `next_at` when it will be compared again.
+    `pushed_at` when something was last set, `next_at` when it will be compared again (null: not before something changes).
     """
 
     state: Literal["pending", "synced", "drifted", "failed", "detached"]
