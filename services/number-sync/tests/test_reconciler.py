@@ -1,6 +1,7 @@
 """The loop: what providers hold of the numbers becomes what is wanted, whoever is in the way. On both databases."""
 
 import asyncio
+import threading
 
 import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
@@ -423,3 +424,56 @@ async def test_rounds_are_bounded_and_spread(database: Database) -> None:
     phases = {reconciler.schedule(f"c{index}").phase for index in range(50)}
     assert len(phases) == 50
     assert all(0 <= phase < 180_000 for phase in phases)
+
+
+@on_sqlite
+async def test_accounts_that_hang_leave_rounds_for_the_others(board: Board) -> None:
+    """Four accounts hang, for two rounds at a time: once they are known to fail, one round is left for everybody else."""
+    stuck = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for index in range(4):
+        sid, number = "AC" + f"{index:02x}" * 16, f"+1415555200{index}"
+        board.accounts[sid].own(number)
+        board.accounts[sid].before = lambda operation: asyncio.run_coroutine_threadsafe(
+            stuck.wait(), loop
+        ).result(60)
+        await board.add(await board.configure(f"c{index}", {**TWILIO, "account_sid": sid}), number)
+    settings = SyncSettings(interval_s=3600, retry_s=0.01, rounds=2, lease_s=2)
+    patient = RequestSettings(concurrency=64, deadline_s=0.2)
+    async with running(board.reconciler(settings, requests=patient)), asyncio.timeout(60):
+        while await board.states() != ["failed"] * 4:
+            await asyncio.sleep(0.02)
+        board.accounts[SID].own(ONE)
+        number = await board.add(await board.configure(), ONE)
+        while (await board.state(number)).state != "synced":
+            await asyncio.sleep(0.02)
+        stuck.set()
+
+
+@on_sqlite
+async def test_draining_finishes_the_number_that_is_being_set_and_leaves_the_rest_due(board: Board) -> None:
+    e164s = [f"+1415555{index:04d}" for index in range(5000, 5020)]
+    account = board.accounts[SID].own(*e164s)
+    main = await board.configure()
+    for each in e164s:
+        await board.add(main, each)
+    began, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: str) -> None:
+        if operation == "set-line":
+            began.set()
+            go_on.wait(30)
+
+    account.before = hold
+    working = board.reconciler()
+    async with running(working), asyncio.timeout(30):
+        await asyncio.to_thread(began.wait, 30)
+        draining = asyncio.create_task(working.drain())
+        await asyncio.sleep(0)
+        go_on.set()
+        await draining
+    assert len(account.pushes()) == 1
+    assert sorted(await board.states()) == ["pending"] * 19 + ["synced"]
+    # Nobody has to wait for the lease: the next process goes on at once.
+    await board.settle()
+    assert set(await board.states()) == {"synced"}

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from counting_provider import counting_provider, twilio_error
-from running_number_sync import KEYRING, KEYS, PUBLIC_URL, SESSION_KEY, TWILIO
+from running_number_sync import KEYRING, KEYS, PUBLIC_URL, SESSION_KEY, TWILIO, Service
 
 from offhook.bus import Bus
 from offhook.events import (
@@ -167,3 +167,19 @@ async def test_from_the_api_over_kafka_to_the_provider_and_back(kafka: KafkaServ
         assert TWILIO["auth_token"] not in (tmp_path / "log").read_text()
     finally:
         await bus.stop()
+
+
+async def test_a_number_nobody_answers_is_detached_without_asking_the_provider(service: Service) -> None:
+    made = await service.api.post(
+        "/telephony-configurations", json={"name": "A", "provider": "twilio", "credentials": TWILIO}
+    )
+    numbers = f"/telephony-configurations/{made.json()['configuration_id']}/phone-numbers"
+    await service.api.post(numbers, json={"number": "+14155551234"})
+    async with asyncio.timeout(20):
+        while True:
+            [number] = (await service.api.get(numbers)).json()["phone_numbers"]
+            if number["sync"]["state"] == "detached":
+                break
+            await asyncio.sleep(0.02)
+    assert number["sync"]["reason"] == "no-workflow"
+    assert number["sync"]["next_at"] is None

@@ -24,10 +24,15 @@ class Lease:
         self._lasts_ms = int(lasts_s * 1000)
         self._clock = clock
         self.expires_at = 0
+        self._ends = False
 
     @property
     def holds(self) -> bool:
-        return now_ms(self._clock) < self.expires_at
+        return not self._ends and now_ms(self._clock) < self.expires_at
+
+    def end(self) -> None:
+        """Whoever works under it is to come to an end."""
+        self._ends = True
 
     async def take(self) -> bool:
         """Whether nobody else has it."""

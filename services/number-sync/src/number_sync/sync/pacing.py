@@ -129,6 +129,12 @@ class Pacer:
             bucket = self._buckets.get((provider, account))
             return 0.0 if bucket is None else bucket.rests_for(self._clock())
 
+    def resting(self) -> set[Account]:
+        """The accounts that may not be asked at the moment."""
+        with self._lock:
+            now = self._clock()
+            return {account for account, bucket in self._buckets.items() if bucket.rests_for(now) > 0}
+
     def throttled(self, provider: str, account: str, retry_after_s: float | None) -> float:
         """The provider answered 429. Returns the seconds the account has to rest."""
         with self._lock:

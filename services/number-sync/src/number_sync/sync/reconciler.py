@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -29,6 +29,8 @@ from offhook.security.keyring import Keyring
 from offhook.telemetry import metrics
 
 _POLL_S: Final = 1.0
+_GATHER_S: Final = 0.1  # every commit wakes the loop: several are looked at together
+_FAREWELL_S: Final = 3600.0  # a number that could not be let go is tried again at least so often
 _COUNT_EVERY_S: Final = 15.0
 _FORGET_EVERY_S: Final = 3600.0
 
@@ -71,6 +73,7 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Account] = {}
         self._failing: set[Account] = set()
+        self._leases: set[Lease] = set()
         self._held_off: dict[Account, float] = {}
         self._draining = False
         self._counted = -_COUNT_EVERY_S
@@ -99,8 +102,8 @@ class Reconciler:
             while True:
                 self._wake.clear()
                 try:
-                    await self._begin_rounds()
                     await self._keep_house()
+                    await self._begin_rounds()
                     wait_s = await self._until_due()
                     self.problem = None
                 except (SQLAlchemyError, OSError) as error:
@@ -113,6 +116,7 @@ class Reconciler:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._wake.wait()
+                        await asyncio.sleep(_GATHER_S)
         finally:
             for task in self._running:
                 task.cancel()
@@ -120,8 +124,10 @@ class Reconciler:
                 await asyncio.wait(list(self._running))
 
     async def drain(self) -> None:
-        """Begin nothing more, and finish the rounds that are under way."""
+        """Begin nothing more. Rounds that are under way finish the number they are at; the rest is still due."""
         self._draining = True
+        for lease in self._leases:
+            lease.end()
         while self._running:
             await asyncio.wait(list(self._running))
 
@@ -132,9 +138,17 @@ class Reconciler:
         if free <= 0 or self._draining:
             return
         now = self._now()
-        # More than are free: some are of accounts that are busy, rest or fail.
+        share = self._settings.rounds // 2 or 1
+        busy = {*self._running.values(), *self._held_off, *self._requests.pacer.resting()}
+        # More than are free: several may be of one account.
         async with self._database.read() as connection:
-            due = await store.due_configurations(connection, now=now, limit=20 * self._settings.rounds)
+            due = await store.due_configurations(
+                connection,
+                now=now,
+                limit=4 * self._settings.rounds,
+                busy=[account for _, account in busy],
+                failing=len(self._failing) < share,
+            )
             groups = await detaching.due_groups(connection, now=now, limit=4 * self._settings.rounds)
         for configuration in due:
             account = (configuration.provider, configuration.account)
@@ -217,7 +231,7 @@ class Reconciler:
                 self._requests,
                 self._providers,
                 lease,
-                schedule=self.schedule(group.configuration_id),
+                schedule=replace(self.schedule(group.configuration_id), interval=int(_FAREWELL_S * 1000)),
                 clock=self._clock,
             ).run(group),
         )
@@ -233,11 +247,13 @@ class Reconciler:
         if not await lease.take():
             self._hold_off(account)  # another process is at it
             return
+        self._leases.add(lease)
         renewal = asyncio.create_task(self._renew(lease), name="sync-lease")
         try:
             await work(lease)
         finally:
             renewal.cancel()
+            self._leases.discard(lease)
             await asyncio.wait([renewal])
             await lease.release()
 
@@ -258,15 +274,14 @@ class Reconciler:
         return Schedule(interval, int(self._settings.retry_s * 1000), spread % interval)
 
     async def _keep_house(self) -> None:
+        for account in [each for each, until in self._held_off.items() if until <= time.monotonic()]:
+            del self._held_off[account]
         if time.monotonic() - self._counted >= _COUNT_EVERY_S:
             async with self._database.read() as connection:
                 counts = await store.counts(connection)
             for state in STATES:
                 metrics.NUMBERS.labels(state).set(counts.get(state, 0))
             self._counted = time.monotonic()
-            over = [account for account, until in self._held_off.items() if until <= time.monotonic()]
-            for account in over:
-                del self._held_off[account]
         if time.monotonic() - self._forgot >= _FORGET_EVERY_S:
             async with self._database.write() as connection:
                 await detaching.forget(connection, now=self._now())

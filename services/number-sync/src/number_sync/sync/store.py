@@ -77,20 +77,22 @@ class DueConfiguration:
 
 
 async def due_configurations(
-    connection: AsyncConnection, *, now: int, limit: int, busy: Iterable[str] = ()
+    connection: AsyncConnection, *, now: int, limit: int, busy: Iterable[str], failing: bool
 ) -> list[DueConfiguration]:
-    """Those that have waited longest first, without the `busy` ones."""
+    """Those that have waited longest first, without those of the accounts `busy`; the failing ones only if `failing`."""
+    held_up = func.max(number_states.c.attempts)
     first = func.min(number_states.c.due_at)
     rows = await connection.execute(
         select(
             configurations.c.id,
             configurations.c.provider,
             configurations.c.account,
-            func.max(number_states.c.attempts).label("attempts"),
+            held_up.label("attempts"),
         )
         .join(number_states, number_states.c.configuration_id == configurations.c.id)
-        .where(number_states.c.due_at <= now, configurations.c.id.not_in(list(busy)))
+        .where(number_states.c.due_at <= now, configurations.c.account.not_in(list(busy)))
         .group_by(configurations.c.id, configurations.c.provider, configurations.c.account)
+        .having(held_up >= 0 if failing else held_up == 0)
         .order_by(first, configurations.c.id)
         .limit(limit)
     )
