@@ -31,6 +31,7 @@ class Service:
     """A running number-sync. `api` talks to it as Ada; `as_user` as somebody else."""
 
     def __init__(self, app: Any, bus: MemoryBus, database_url: str) -> None:
+        self.app = app
         self.bus = bus
         self.database_url = database_url
         self._transport = httpx.ASGITransport(app=app)

@@ -1,5 +1,7 @@
 """A person at the pages, without script: follows redirects, keeps cookies, fills in forms as they stand in the HTML."""
 
+import asyncio
+import json
 import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -118,9 +120,9 @@ class Browser:
     """Logged in by the login page, with its cookie."""
 
     def __init__(self, service: Service) -> None:
-        api = service.as_user(None)
+        self._app = service.app
         self.client = httpx.AsyncClient(
-            transport=api._transport,  # the same application
+            transport=httpx.ASGITransport(app=service.app),
             base_url="http://number-sync",
             headers={"Accept": "text/html"},
             follow_redirects=True,
@@ -134,6 +136,36 @@ class Browser:
 
     async def open(self, path: str) -> Page:
         return Page(self, await self.client.get(path))
+
+    async def first_live(self, path: str) -> dict[str, str]:
+        """The pieces that the live updates of a page begin with. Then the page is closed."""
+        got = asyncio.Event()
+        received = b""
+        cookie = "; ".join(f"{name}={value}" for name, value in self.client.cookies.items())
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"cookie", cookie.encode()), (b"accept", b"text/event-stream")],
+        }
+
+        async def receive() -> dict[str, Any]:
+            await got.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            nonlocal received
+            received += message.get("body", b"")
+            if b"\n\n" in received.partition(b"data: ")[2]:
+                got.set()
+
+        # httpx gives an answer of an application only when it has ended.
+        async with asyncio.timeout(20):
+            await self._app(scope, receive, send)
+        found: dict[str, str] = json.loads(received.partition(b"data: ")[2].partition(b"\n\n")[0])
+        return found
 
     async def post(self, path: str, values: Mapping[str, Any], **headers: str) -> Page:
         return Page(self, await self.client.post(path, data=dict(values), headers=headers))

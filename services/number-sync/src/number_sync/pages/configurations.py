@@ -16,14 +16,14 @@ from number_sync.errors import ConflictError, NotFoundError, NumberSyncError
 from number_sync.pages import reading
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.configuration_view import ConfigurationView, configuration_view, webhook_urls
-from number_sync.pages.credential_inputs import PREFIX, credential_inputs, sent_credentials
+from number_sync.pages.credential_inputs import credential_inputs, credential_refusals, sent_credentials
 from number_sync.pages.form_values import ticked
-from number_sync.pages.refusals import sentence
 from number_sync.pages.verification_view import verification_view
 from number_sync.paging import MAX_LIMIT
 from number_sync.standing import STATES, counts
 from offhook.errors import KeyringError
 from offhook.http.problems import Problem
+from offhook.providers.base import credential_fields
 from offhook.web import PageUser, Site
 from offhook.web.forms import Form, text_of
 
@@ -76,7 +76,10 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
     def new_page_context(provider: str, form: Form | None = None) -> dict[str, Any]:
         adapter = parts.providers.get(provider)
         return {
-            "providers": list(parts.providers.values()),
+            "providers": [
+                (one, [field.label for field in credential_fields(one.credentials_model) if field.required])
+                for one in parts.providers.values()
+            ],
             "adapter": adapter,
             "inputs": credential_inputs(adapter.credentials_model, {}, form) if adapter else (),
             "name": text_of(form, "name") if form is not None else "",
@@ -103,11 +106,11 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             )
             row = await configurations.create(user.user_id, **dict(body))
         except (ValidationError, NumberSyncError) as error:
-            status, refusals = refusals_of(error, field="name")
+            status, found = refusals_of(error, field="name")
+            refusals = credential_refusals(adapter.credentials_model, form, {}, found)
             template = "configuration-new.html"
-            return refuse(
-                site, request, template, user, status, placed(refusals), **new_page_context(provider, form)
-            )
+            context = new_page_context(provider, form)
+            return refuse(site, request, template, user, status, refusals, **context)
         await parts.verifier.test(user.user_id, row.id)
         # What came out stands on the next page.
         return site.redirect(f"{CONFIGURATIONS}/{row.id}", notice=f"{row.name} is saved.")
@@ -156,6 +159,8 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         state: Annotated[str | None, Query(max_length=32)] = None,
         after: Annotated[str | None, Query(max_length=16, pattern=r"^\+[0-9]{1,15}$")] = None,
     ) -> Response:
+        await configurations.get(user.user_id, configuration_id)
+
         async def fragments() -> Mapping[str, str]:
             try:
                 found = await detail(user, configuration_id, known_state(state), after)
@@ -215,15 +220,17 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             if credentials:
                 changes["credentials"] = credentials
             changed = await configurations.update(user.user_id, configuration_id, changes)
-        except (ValidationError, ConflictError, NumberSyncError) as error:
-            status, refusals = refusals_of(error, field="name")
+        except (ValidationError, NumberSyncError) as error:
+            status, found = refusals_of(error, field="name")
+            refusals = dict(found)
+            if adapter is not None:
+                refusals = credential_refusals(adapter.credentials_model, form, masked(row), found)
             template = "configuration-edit.html"
-            return refuse(site, request, template, user, status, placed(refusals), **edit_context(row, form))
-        notice = "Saved."
+            return refuse(site, request, template, user, status, refusals, **edit_context(row, form))
         if changed.verified_at is None:
             # New credentials: what is known of the old ones is gone.
             await parts.verifier.test(user.user_id, configuration_id)
-        return site.redirect(f"{CONFIGURATIONS}/{configuration_id}", notice=notice)
+        return site.redirect(f"{CONFIGURATIONS}/{configuration_id}", notice="Saved.")
 
     # --- delete
 
@@ -265,8 +272,3 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         return site.redirect(CONFIGURATIONS, notice=f"{row.name} is deleted.")
 
     return router
-
-
-def placed(refusals: Mapping[str, str]) -> dict[str, str]:
-    """An objection to the credentials as a whole stands above the form."""
-    return {("" if name in (PREFIX[:-1],) else name): sentence(text) for name, text in refusals.items()}

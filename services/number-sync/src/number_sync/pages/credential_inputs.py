@@ -13,6 +13,7 @@ from offhook.web.forms import Form, text_of
 
 PREFIX = "credentials."
 REMOVE = "remove."
+_PATTERN = "String should match pattern"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,27 @@ def sent_credentials(model: type[BaseModel], form: Form) -> dict[str, str | None
         if name in form:
             sent[field.name] = text_of(form, name)
     return sent
+
+
+def credential_refusals(
+    model: type[BaseModel], form: Form, stored: Mapping[str, str | None], refusals: Mapping[str, str]
+) -> dict[str, str]:
+    """`refusals` of a credentials form, completed: every needed field that is empty, and what a value should look like.
+
+    The domain names one credential at a time, in the words of its model.
+    """
+    known = {PREFIX + field.name: field for field in credential_fields(model)}
+    found = {
+        name: "This is needed."
+        for name, field in known.items()
+        if field.required and stored.get(field.name) is None and not text_of(form, name).strip()
+    }
+    for name, text in refusals.items():
+        if name == PREFIX.removesuffix("."):
+            # About several of them at once, such as a key without its secret.
+            found[""] = text
+        elif name in known and text.startswith(_PATTERN):
+            found[name] = f"This does not look right. {known[name].help}".strip()
+        else:
+            found.setdefault(name, text)
+    return found

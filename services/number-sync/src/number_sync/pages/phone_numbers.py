@@ -142,6 +142,8 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
 
     @router.get(ONE_NUMBER + "/live")
     async def detail_live(request: Request, user: User, configuration_id: str, number_id: str) -> Response:
+        await numbers.get(user.user_id, configuration_id, number_id)
+
         async def fragments() -> Mapping[str, str]:
             try:
                 found = await sync_context(user, configuration_id, number_id)
