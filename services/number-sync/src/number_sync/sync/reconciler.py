@@ -20,6 +20,7 @@ from number_sync.database import Clock, Database, now_ms
 from number_sync.sync import detaching, store
 from number_sync.sync.farewell import Farewell
 from number_sync.sync.leases import Lease, lease_name
+from number_sync.sync.pacing import Account
 from number_sync.sync.requests import Requests
 from number_sync.sync.round import Round
 from number_sync.sync.state import STATES, Schedule
@@ -35,8 +36,6 @@ _COUNT_EVERY_S: Final = 15.0
 _FORGET_EVERY_S: Final = 3600.0
 
 log = structlog.get_logger(__name__)
-
-Account = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

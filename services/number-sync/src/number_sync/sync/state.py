@@ -138,12 +138,16 @@ def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair:
 def restoration(book: Book, found: Settings, *, same: Same) -> Settings:
     """What to set so that nothing of ours is left: what was there before, or '' (not set). Values that somebody else
     has set stay."""
-    return {
-        setting: book.before.get(setting, "")
-        for setting in book.ours
-        if book.is_ours(setting, found.get(setting, ""), same)
-        and not same(setting, book.before.get(setting, ""), found.get(setting, ""))
-    }
+    back: dict[str, str] = {}
+    for setting in book.ours:
+        value = book.before.get(setting, "")
+        if book.is_ours(setting, value, same):
+            value = ""  # what was there then is an address of ours by now
+        if book.is_ours(setting, found.get(setting, ""), same) and not same(
+            setting, value, found.get(setting, "")
+        ):
+            back[setting] = value
+    return back
 
 
 def merged(books: Sequence[Book]) -> tuple[Settings, Mapping[str, Sequence[str]]]:
@@ -289,11 +293,6 @@ def troubled(
         ),
         attempts=attempts,
     )
-
-
-def postponed(standing: Standing, *, due_at: int) -> Standing:
-    """Not looked at, because the account has to rest."""
-    return replace(standing, due_at=max(standing.due_at, due_at))
 
 
 def letting_go(standing: Standing, why: Obstacle, *, now: int) -> Standing:
