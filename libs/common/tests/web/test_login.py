@@ -101,7 +101,8 @@ async def test_signing_out_takes_the_page_s_own_form(service: Service) -> None:
     assert (await browser.get("/logout")).status_code == 405
     assert (await browser.post("/logout", data={"csrf": ""})).status_code == 403
     assert (await browser.get("/page")).status_code == 200
-    assert (await browser.post("/logout", data={"csrf": service.csrf(browser)})).status_code == 303
+    left = await browser.post("/logout", data={"csrf": service.csrf(browser)})
+    assert (left.status_code, left.headers["location"]) == (303, "/login")
     assert (await browser.get("/page")).status_code == 303
 
 

@@ -81,4 +81,10 @@ def local_path(text: str, default: str = "/") -> str:
         or " " in text
     ):
         return default
-    return default if text.partition("?")[0] in ("/login", "/logout") else text
+    return text
+
+
+def page_after_login(text: str, default: str) -> str:
+    """Where a login leads: like `local_path`, but neither back to the login nor out again."""
+    path = local_path(text, default)
+    return default if path.partition("?")[0] in ("/login", "/logout") else path

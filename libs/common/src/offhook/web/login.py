@@ -21,7 +21,7 @@ from offhook.http.problems import Problem
 from offhook.security.api_keys import ApiKeys
 from offhook.security.sessions import COOKIE, LIFETIME_S, Sessions
 from offhook.shared_redis import SharedRedis
-from offhook.web.forms import from_own_page, local_path, read_form, text_of
+from offhook.web.forms import from_own_page, page_after_login, read_form, text_of
 
 if TYPE_CHECKING:
     from offhook.web.site import Site
@@ -153,7 +153,7 @@ class Login:
         return self._site.redirect(HOME)
 
     async def _page(self, request: Request) -> Response:
-        there = local_path(request.query_params.get("next", ""), HOME)
+        there = page_after_login(request.query_params.get("next", ""), HOME)
         if self._site.user_of(request) is not None:
             return self._site.redirect(there)
         return self._site.render(request, "login.html", next_page=there)
@@ -162,7 +162,7 @@ class Login:
         if not from_own_page(request):
             raise Problem(403, "Sign in from this site's own page.")
         form = await read_form(request)
-        there = local_path(text_of(form, "next"), HOME)
+        there = page_after_login(text_of(form, "next"), HOME)
         address = client_address(request)
         wait_s = await self._limit.count(address)
         if wait_s:
