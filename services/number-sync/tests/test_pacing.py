@@ -83,4 +83,3 @@ def test_no_thread_waits_for_an_account_that_rests_long() -> None:
     with pytest.raises(RestError) as refused:
         pacer.hook("twilio", "AC1")()
     assert (refused.value.kind, refused.value.retry_after_s) == ("busy", 90)
-

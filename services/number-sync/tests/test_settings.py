@@ -11,9 +11,7 @@ from offhook.settings import read_settings
 
 
 def test_without_a_database_url_the_store_is_in_the_state_directory(tmp_path: Path) -> None:
-    settings = read_settings(
-        NumberSyncSettings, keyring=KEYRING, session_key=SESSION_KEY, state_dir=tmp_path
-    )
+    settings = read_settings(NumberSyncSettings, keyring=KEYRING, session_key=SESSION_KEY, state_dir=tmp_path)
     assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/number-sync.sqlite3"
     assert settings.api_url("twilio") is None
     assert settings.api_url("a-new-provider") is None
