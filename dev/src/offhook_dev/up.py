@@ -76,7 +76,8 @@ def show(home: Path, console: Console) -> None:
     console.print(f"\n  [bold]{state['http_url']}[/bold]   for people and their programs")
     console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
     console.print(
-        f"  pages     [bold]{state['http_url']}/telephony-configurations[/bold]   sign in with the API key"
+        f"  pages     [bold]{state['http_url']}/telephony-configurations[/bold]   sign in with the API key",
+        soft_wrap=True,
     )
     console.print(f"  API key   [bold]{state['api_key']}[/bold]")
     console.print(
