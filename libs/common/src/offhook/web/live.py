@@ -44,6 +44,7 @@ class Streams:
         self._limit_of_a_user = limit_of_a_user
         self._keep_alive_s = keep_alive_s
         self._lifetime_s = lifetime_s
+        self._looking: set[asyncio.Future[Mapping[str, str]]] = set()
         self._open: Counter[str] = Counter()
 
     @property
@@ -89,7 +90,7 @@ class Streams:
                     yield "event: ended\ndata: {}\n\n"
                     return
                 try:
-                    current = await fragments()
+                    current = await self._to_the_end(fragments)
                 except HTTPException:
                     # What the page shows is no longer there, or no longer this user's.
                     yield "event: gone\ndata: {}\n\n"
@@ -106,6 +107,19 @@ class Streams:
                 await asyncio.sleep(every_s)
                 if await request.is_disconnected():
                     return
+
+    async def _to_the_end(self, fragments: Fragments) -> Mapping[str, str]:
+        """`fragments()`, which goes on when the browser leaves meanwhile: cut off in the middle of a read, it would
+        cost a connection to the database."""
+        looking = asyncio.ensure_future(fragments())
+        self._looking.add(looking)
+        looking.add_done_callback(self._looked)
+        return await asyncio.shield(looking)
+
+    def _looked(self, looking: "asyncio.Future[Mapping[str, str]]") -> None:
+        self._looking.discard(looking)
+        if not looking.cancelled():
+            looking.exception()  # told to whoever waits, if anybody still does
 
     @contextmanager
     def _counted(self, user_id: str) -> "Iterator[None]":
