@@ -63,7 +63,8 @@ def supervise() -> None:
     port = os.environ.get("OFFHOOK_PORT", str(running.DEFAULT_PORT))
     if not port.isdigit():
         raise DevError(f"OFFHOOK_PORT must be a port number, not {port!r}")
-    asyncio.run(running.supervise(_var() / "stack", int(port), os.environ.get("OFFHOOK_PUBLIC_URL")))
+    where = (os.environ.get("OFFHOOK_PUBLIC_URL"), os.environ.get("OFFHOOK_TUNNEL_METRICS_URL"))
+    asyncio.run(running.supervise(_var() / "stack", int(port), *(text or None for text in where)))
 
 
 @app.command()

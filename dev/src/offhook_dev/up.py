@@ -74,7 +74,10 @@ def show(home: Path, console: Console) -> None:
         return
     state = json.loads((home / "state.json").read_text())
     console.print(f"\n  [bold]{state['http_url']}[/bold]   for people and their programs")
-    console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
+    if tunnel := state.get("tunnel"):
+        console.print(f"  the tunnel at {tunnel}, by its name of the moment   for providers")
+    else:
+        console.print(f"  [bold]{state['public_url']}[/bold]   for providers")
     console.print(
         f"  pages     [bold]{state['http_url']}/telephony-configurations[/bold]   sign in with the API key",
         soft_wrap=True,
@@ -104,8 +107,10 @@ def show(home: Path, console: Console) -> None:
     )
 
 
-async def supervise(home: Path, port: int, public_url: str | None) -> None:
-    """Run the stack until SIGTERM or SIGINT. With a `public_url` the real providers are used instead of the simulator."""
+async def supervise(home: Path, port: int, public_url: str | None, tunnel: str | None) -> None:
+    """Run the stack until SIGTERM or SIGINT. With a `public_url`, or the metrics address of a `tunnel` that has one, the
+    real providers are used instead of the simulator.
+    """
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,7 +118,7 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
     (home / "supervisor.pid").write_text(str(os.getpid()))
     certificate = make_certificate(home)
     carrier = None
-    if public_url is None:
+    if public_url is None and tunnel is None:
         carrier = simulator(home, write_simulation(home, f"https://localhost:{port}"), certificate.authority)
         await carrier.start()
     base_url = f"https://127.0.0.1:{carrier.port}" if carrier else None
@@ -124,6 +129,10 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
         certificate=certificate,
         carriers={"twilio": base_url, "vonage": base_url} if base_url else None,
         carrier_ca=home / "carrier-sim" / "ca.pem" if carrier else None,
+        # What is configured wins over a tunnel, so the address of this machine must not be.
+        service_env={"number-sync": {"OFFHOOK_PUBLIC_URL": "", "OFFHOOK_TUNNEL_METRICS_URL": tunnel}}
+        if tunnel and public_url is None
+        else None,
     )
     try:
         async with stack:
@@ -134,6 +143,7 @@ async def supervise(home: Path, port: int, public_url: str | None) -> None:
             programs = [*stack.servers.values(), *([carrier] if carrier else [])]
             state: dict[str, Any] = asdict(stack.address) | {
                 "simulator": base_url,
+                "tunnel": None if public_url else tunnel,
                 "number_sync_database": stack.database_url("number-sync"),
             }
             while not ending.is_set():
