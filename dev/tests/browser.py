@@ -89,17 +89,25 @@ class Person:
         """Log in with an API key, from wherever the person is sent to for that."""
         await self.open("/login")
         await self.type("API key", key)
-        await self.press("Log in")
+        await self.press("Sign in")
 
-    async def type(self, label: str | re.Pattern[str], text: str) -> None:
+    def field(self, label: str) -> Locator:
+        """The input of this label, which may be marked as optional."""
+        return self.page.get_by_label(re.compile(rf"^{re.escape(label)}(\s+optional)?$")).locator(
+            "visible=true"
+        )
+
+    async def type(self, label: str, text: str) -> None:
         """Fill in the field of this label."""
-        await self.page.get_by_label(label).fill(text)
+        await self.field(label).fill(text)
 
-    async def press(self, name: str | re.Pattern[str], within: Locator | None = None) -> None:
-        """Click the button or the link of this name."""
-        place = within or self.page.locator("body")
-        either = place.get_by_role("button", name=name).or_(place.get_by_role("link", name=name))
-        await either.first.click()
+    async def press(self, name: str, within: str | None = None) -> None:
+        """Click the button or the link of this name, on the page or in the region `within`."""
+        place = self.page.get_by_role("region", name=within) if within else self.page.locator("body")
+        either = place.get_by_role("button", name=name, exact=True).or_(
+            place.get_by_role("link", name=name, exact=True)
+        )
+        await either.locator("visible=true").first.click()
 
     async def sees(self, text: str | re.Pattern[str]) -> None:
         """Wait until this is to be read on the page."""
@@ -116,6 +124,13 @@ class Person:
     async def text(self) -> str:
         """All that is to be read on the page."""
         return await self.page.locator("body").inner_text()
+
+    async def shots(self, name: str) -> None:
+        """Keep a picture in light and one in dark colours."""
+        await self.shot(name)
+        await self.page.emulate_media(color_scheme="dark")
+        await self.shot(f"{name}-dark")
+        await self.page.emulate_media(color_scheme="light")
 
     async def shot(self, name: str) -> Path:
         """Keep a picture of the whole page."""

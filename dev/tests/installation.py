@@ -44,7 +44,14 @@ from offhook_dev.stack import DEMO_USER, Stack
 PROVIDERS: Final = ("twilio", "vonage")
 STATUSES: Final = ["initiated", "ringing", "answered", "completed"]
 ENDED: Final = frozenset({"completed", "busy", "no-answer", "failed", "canceled"})
-API_KEYS: Final = {DEMO_USER: "ohk_made-up-for-tests", "stranger": "ohk_made-up-for-a-stranger"}
+API_KEYS: Final = {
+    DEMO_USER: "ohk_made-up-for-tests",
+    "stranger": "ohk_made-up-for-a-stranger",
+    # These begin with nothing.
+    "newcomer": "ohk_made-up-for-a-newcomer",
+    "without-script": "ohk_made-up-for-somebody-without-script",
+    "operator": "ohk_made-up-for-an-operator",
+}
 # A second account at each provider, whose configuration is paused.
 PAUSED: Final = {
     "twilio": {"account_sid": "AC" + "0" * 31 + "2", "auth_token": "not-a-real-auth-token-2222222222"},
