@@ -210,4 +210,10 @@ def _was_never_sent(error: RequestException) -> bool:
 
 
 def _short(error: Exception) -> str:
-    return str(error)[:200]
+    """The reason alone: around it the libraries write the URL, with the account and the number in it."""
+    cause = error.args[0] if error.args else error
+    reason = cause.reason if isinstance(cause, MaxRetryError) and cause.reason is not None else cause
+    text = str(reason)
+    # "HTTPSConnection(host='api.example.com', port=443): Failed to …"
+    head, separator, said = text.partition("): ")
+    return (said if separator and "Connection" in head else text)[:200]
