@@ -48,11 +48,11 @@ class Certificate:
     authority: Path
 
 
-def make_certificate(home: Path) -> Certificate:
-    """A certificate for this machine from a throw-away authority, made anew at each start."""
+def make_certificate(home: Path, *names: str) -> Certificate:
+    """A certificate for this machine, and for further `names`, from a throw-away authority, made anew at each start."""
     home.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(organization_name="Offhook development")
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued = authority.issue_cert("localhost", "127.0.0.1", *names)
     made = Certificate(home / "edge.crt", home / "edge.key", home / "edge-authority.pem")
     made.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     made.key.touch(mode=0o600)
