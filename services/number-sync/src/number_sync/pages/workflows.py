@@ -1,6 +1,5 @@
 """Pages of workflows: which agent answers, how it is reached, and a try of it."""
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
@@ -19,24 +18,19 @@ from number_sync.pages.refusals import sentence
 from number_sync.pages.trial_view import trial_view
 from number_sync.pages.workflow_form import WorkflowForm, new_form, sent_form, stored_form, workflow_in
 from number_sync.paging import MAX_LIMIT
-from number_sync.trial import TrialAgent, try_agent
 from offhook.errors import KeyringError
-from offhook.http.problems import Problem
 from offhook.web import PageUser, Site
 from offhook.web.errors import wants_json
 from offhook.web.forms import text_of
 
 WORKFLOWS: Final = "/workflows"
 ONE_WORKFLOW: Final = WORKFLOWS + "/{workflow_id}"
-TRIALS_AT_ONCE: Final = 8
-"""In one process; each takes seconds and a connection."""
 
 
 def create_router(site: Site, parts: Parts) -> APIRouter:
     User = Annotated[PageUser, Depends(site.user)]  # noqa: N806 - a type
     router = APIRouter(include_in_schema=False)
     workflows = parts.workflows
-    trials = asyncio.Semaphore(TRIALS_AT_ONCE)
 
     @router.get(WORKFLOWS)
     async def list_page(request: Request, user: User, after: str | None = None) -> Response:
@@ -136,26 +130,11 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
     async def try_it(request: Request, user: User, workflow_id: str) -> Response:
         await site.form(request, user)
         row = await workflows.get(user.user_id, workflow_id)
-        if trials.locked():
-            detail = "Too many agents are being tried at this moment. Try again in a few seconds."
-            raise Problem(429, detail, headers={"Retry-After": "5"})
-        async with trials:
-            found = trial_view(await try_agent(agent(row)))
+        found = trial_view(await parts.trials.run(user.user_id, workflow_id))
         if wants_json(request):
             piece = site.fragment(request, "trial.html", user, workflow=row, trial=found)
             return JSONResponse({"fragments": {"trial": piece}, "notice": found.sentence})
         return site.render(request, "workflow.html", user, **(await context(user, row) | {"trial": found}))
-
-    def agent(row: Row[Any]) -> TrialAgent:
-        return TrialAgent(
-            url=row.agent_url,
-            protocol=row.agent_protocol,
-            sample_rate=row.sample_rate,
-            headers=workflows.headers(row),
-            workflow_id=row.id,
-            user_id=row.user_id,
-            metadata=row.metadata,
-        )
 
     @router.post(ONE_WORKFLOW + "/numbers")
     async def answer(request: Request, user: User, workflow_id: str) -> Response:
