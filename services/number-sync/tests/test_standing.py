@@ -9,10 +9,12 @@ from running_number_sync import TWILIO, Service
 from sqlalchemy import select, update
 
 from number_sync import standing
+from number_sync.api.models import WorkflowIn
 from number_sync.configurations import Configurations
 from number_sync.database import Database
 from number_sync.numbers import Numbers
 from number_sync.schema import number_states, phone_numbers
+from number_sync.workflows import Workflows
 from offhook.providers import registry
 from offhook.security.keyring import Keyring, new_key
 
@@ -125,3 +127,29 @@ async def test_drift_is_repaired_unless_a_configuration_says_otherwise(service: 
     assert (await service.api.patch(one, json={"repair_drift": False})).json()["repair_drift"] is False
     other = {"name": "Other", "provider": "twilio", "credentials": TWILIO, "repair_drift": False}
     assert (await service.api.post(C, json=other)).json()["repair_drift"] is False
+
+
+@on_sqlite
+async def test_a_number_that_is_answered_again_waits_to_be_set_up(database: Database) -> None:
+    accounts = Configurations(database, Keyring.parse(new_key("k")), registry.PROVIDERS, clock=lambda: 1.0)
+    numbers = Numbers(database, clock=lambda: 2.0)
+    account = await accounts.create("ada", name="Main", provider="twilio", credentials=TWILIO)
+    row = await numbers.create("ada", account.id, number="+14155550001", active=False)
+    agents = Workflows(database, Keyring.parse(new_key("k")), clock=lambda: 1.0)
+    settings = WorkflowIn(name="Agent", agent_url="ws://127.0.0.1:1").model_dump()
+    workflow = (await agents.create("ada", settings)).id
+
+    async def state_after(before: str, **changes: Any) -> str:
+        mine = number_states.c.number_id == row.id
+        async with database.write() as connection:
+            await connection.execute(update(number_states).where(mine).values(state=before))
+        await numbers.update("ada", account.id, row.id, changes)
+        async with database.read() as connection:
+            return str((await connection.execute(select(number_states.c.state).where(mine))).scalar_one())
+
+    assert await state_after("detached", workflow_id=workflow) == "detached"  # it is not active
+    assert await state_after("detached", active=True) == "pending"
+    # What is set at the provider stays known until somebody has looked.
+    assert await state_after("synced", active=False) == "synced"
+    assert await state_after("synced", active=True) == "synced"
+    assert await state_after("detached", label="never because of a label") == "detached"

@@ -124,6 +124,8 @@ class Numbers:
             ).one()
             if (changed.active, changed.workflow_id) != (row.active, row.workflow_id):
                 await store.mark_due(connection, number_id=number_id, at=now)
+                if changed.active and changed.workflow_id is not None:
+                    await store.await_setup(connection, number_id=number_id, at=now)
             await publishing.publish_number(connection, changed)
             return changed
 

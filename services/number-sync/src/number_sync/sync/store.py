@@ -33,6 +33,15 @@ async def mark_due(
     await connection.execute(change)
 
 
+async def await_setup(connection: AsyncConnection, *, number_id: str, at: int) -> None:
+    """Somebody answers the number from now on: while nothing is set for it, it is not as its operator wants it."""
+    await connection.execute(
+        update(number_states)
+        .where(number_states.c.number_id == number_id, number_states.c.state == "detached")
+        .values(state="pending", reason=None, sentence=None, remedy=None, changed_at=at)
+    )
+
+
 async def begin(
     connection: AsyncConnection,
     *,
