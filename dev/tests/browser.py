@@ -136,6 +136,7 @@ class Person:
         """Keep a picture of the whole page."""
         path = self._album / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        await self.page.evaluate("window.scrollTo(0, 0)")  # or what sticks to the window stands in the middle
         await self.page.screenshot(path=path, full_page=True, animations="disabled", caret="initial")
         return path
 
