@@ -64,3 +64,19 @@ def test_counts_come_in_one_order_and_without_zeros() -> None:
 def test_a_comparison_that_does_not_come_has_no_time() -> None:
     assert sync_view({"state": "detached", "due_at": 2**53 - 1}).next_at is None
     assert sync_view({"state": "synced", "due_at": 5}).next_at == 5
+
+
+def test_what_the_numbers_of_an_application_share_is_told_with_the_numbers_own() -> None:
+    number = {
+        "state": "synced",
+        "compared": ["app_id", "answer_url"],
+        "wanted": {"app_id": "a"},
+        "before": {},
+    }
+    shared = {"wanted": {"answer_url": "https://ours"}, "before": {"answer_url": "https://before"}}
+    view = sync_view(number, shared)
+    assert [(one.name, one.wanted) for one in view.settings] == [
+        ("app_id", "a"),
+        ("answer_url", "https://ours"),
+    ]
+    assert view.before == (("answer_url", "https://before"),)

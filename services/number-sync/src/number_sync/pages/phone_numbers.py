@@ -102,6 +102,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         await numbers.get(user.user_id, configuration_id, number_id)
         async with parts.database.read() as connection:
             found = await reading.numbers_by_id(connection, user.user_id, [number_id])
+            sync = await reading.sync_detail(connection, configuration_id, number_id)
             standing = (await standings(connection, [number_id]))[number_id]
             public_url = await publishing.public_url(connection)
             steps = await reading.first_use(connection, user.user_id)
@@ -111,7 +112,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             "configuration": configuration,
             "provider": provider_label(configuration.provider),
             "number": found[0],
-            "sync": found[0].sync,
+            "sync": sync,
             "last_call": standing.last_call,
             "public_url": public_url,
             "guide": steps,

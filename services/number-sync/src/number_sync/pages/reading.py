@@ -12,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.pages.guide import GuideNumber, Step, guide
 from number_sync.pages.sync_view import SyncView, sync_view
-from number_sync.schema import configurations, number_calls, number_states, phone_numbers, workflows
+from number_sync.schema import (
+    configurations,
+    number_calls,
+    number_states,
+    phone_numbers,
+    shared_states,
+    workflows,
+)
 
 NUMBERS_PER_PAGE: Final = 50
 _MOST_WORKFLOWS: Final = 1000
@@ -67,6 +74,19 @@ async def numbers_by_id(
     """Those that (still) exist."""
     query = _numbers(phone_numbers.c.user_id == user_id, phone_numbers.c.id.in_(number_ids))
     return tuple(_number_row(row) for row in (await connection.execute(query)).all())
+
+
+async def sync_detail(connection: AsyncConnection, configuration_id: str, number_id: str) -> SyncView:
+    """Where one number stands, with what its configuration's numbers share at the provider."""
+    found = await connection.execute(select(number_states).where(number_states.c.number_id == number_id))
+    shared = await connection.execute(
+        select(shared_states).where(shared_states.c.configuration_id == configuration_id)
+    )
+    of_number, of_all = found.mappings().first(), shared.mappings().first()
+    return sync_view(
+        {} if of_number is None else {str(name): value for name, value in of_number.items()},
+        {} if of_all is None else {str(name): value for name, value in of_all.items()},
+    )
 
 
 async def numbers_of_workflow(

@@ -67,19 +67,23 @@ class SyncView:
         return any(not setting.same for setting in self.settings)
 
 
-def sync_view(found: Mapping[str, Any] | None) -> SyncView:
-    """`found` is a row of `number_states`; None: the number is so new that it has none."""
+def sync_view(found: Mapping[str, Any] | None, shared: Mapping[str, Any] | None = None) -> SyncView:
+    """`found` is a row of `number_states`; None: the number is so new that it has none. `shared` is the row of
+    `shared_states` of its configuration: what belongs to a whole application at the provider, if anything does."""
     row = found or {}
     state = row.get("state") or "pending"
     differs = _differing(row.get("differs"))
     known = {setting.name for setting in differs}
-    wanted = row.get("wanted") or {}
+    of_all = shared or {}
+    wanted = {**(of_all.get("wanted") or {}), **(row.get("wanted") or {})}
     same = tuple(
         SettingView(str(name), wanted.get(name), wanted.get(name), True)
         for name in row.get("compared") or ()
         if str(name) not in known
     )
     before = row.get("before")
+    if of_all.get("before") is not None:
+        before = {**of_all["before"], **(before or {})}
     return SyncView(
         state=state,
         kind=_KINDS.get(state, "info"),
