@@ -123,6 +123,58 @@ async def test_streams_are_counted_and_bounded_and_forgotten_when_they_close(tmp
                 await asyncio.sleep(0.01)
 
 
+async def test_streams_asked_for_at_the_same_time_are_as_bounded(tmp_path: Path) -> None:
+    service = make_service(tmp_path, streams=Streams(limit_of_a_user=2, limit=3))
+
+    async def lasts(client: httpx.AsyncClient) -> bool:
+        async with client.stream("GET", "/live") as response:
+            if response.status_code != 200:
+                return False
+            stream = Stream(response)
+            while (line := await stream.line()) != "event: ended":
+                if line.startswith("data: "):
+                    await all_told.wait()
+                    return True
+            return False
+
+    all_told = asyncio.Event()
+    async with served(service) as client:
+        asked = [asyncio.create_task(lasts(client)) for _ in range(12)]
+        async with asyncio.timeout(10):
+            while sum(one.done() for one in asked) < 10:
+                await asyncio.sleep(0.01)
+        all_told.set()
+        assert sum([await one for one in asked]) == 2
+
+
+async def test_the_more_streams_look_and_the_longer_it_takes_the_less_often_they_look(tmp_path: Path) -> None:
+    service = make_service(tmp_path, streams=Streams(share=0.2))
+    looks = 0
+
+    async def slow() -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.05)
+        return {}
+
+    live = service.site.live
+    service.site.live = lambda request, user, fragments, **more: live(request, user, slow, **more)  # type: ignore[method-assign]
+    async with served(service) as client, client.stream("GET", "/live"), client.stream("GET", "/live"):
+        await asyncio.sleep(2)
+    # In 2 s, 0.4 s may be spent on looking: 8 times 0.05 s, and once more each.
+    assert 4 <= looks <= 10
+
+
+async def test_a_stream_that_waits_ends_with_the_process_all_the_same(tmp_path: Path) -> None:
+    service = make_service(tmp_path, streams=Streams(share=1e-9))
+    async with served(service) as client, client.stream("GET", "/live") as response:
+        stream = Stream(response)
+        await stream.message()
+        service.app.state.readiness.draining = True
+        while await stream.line() != "event: ended":
+            pass
+
+
 async def test_a_stream_has_a_lifetime(tmp_path: Path) -> None:
     service = make_service(tmp_path, streams=Streams(lifetime_s=0.05))
     browser = await service.signed_in()
