@@ -34,6 +34,9 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(service:
     assert "secure" not in attributes
     proxied = service.browser(headers={"x-forwarded-proto": "https,http"})
     assert "; Secure" in (await proxied.post("/login", data={"key": KEYS["ada"]})).headers["set-cookie"]
+    # A gateway behind a tunnel writes over what the tunnel said.
+    hidden = service.browser(headers={"x-forwarded-proto": "http", "origin": "https://offhook.test"})
+    assert "; Secure" in (await hidden.post("/login", data={"key": KEYS["ada"]})).headers["set-cookie"]
 
 
 async def test_a_wrong_key_is_refused_without_being_repeated_anywhere(service: Service) -> None:
@@ -78,6 +81,7 @@ async def test_after_the_login_nobody_is_led_elsewhere(service: Service, there: 
         ({"sec-fetch-site": "same-site"}, 403),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"sec-fetch-site": "same-origin", "origin": "http://offhook.test"}, 303),
         ({"origin": "http://offhook.test"}, 303),
         ({}, 303),
@@ -94,6 +98,12 @@ async def test_whoever_is_signed_in_needs_no_login_page(service: Service) -> Non
     browser = await service.signed_in()
     assert (await browser.get("/login?next=/page")).headers["location"] == "/page"
     assert (await browser.get("/")).headers["location"] == "/telephony-configurations"
+
+
+async def test_a_password_for_a_proxy_in_front_signs_nobody_out(service: Service) -> None:
+    browser = await service.signed_in()
+    assert (await browser.get("/page", headers={"authorization": "Basic YTpi"})).status_code == 200
+    assert (await browser.get("/page", headers={"authorization": "Bearer wrong"})).status_code == 303
 
 
 async def test_signing_out_takes_the_page_s_own_form(service: Service) -> None:
@@ -133,11 +143,20 @@ async def test_tries_of_all_addresses_together_are_limited(tmp_path: Path) -> No
     assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 2
 
 
-async def test_one_address_cannot_use_up_everybody_s_tries() -> None:
-    limit = LoginLimit(None, clock=Clock(), tries=3, in_total=5)
+async def test_one_address_cannot_use_up_everybody_s_tries(tmp_path: Path) -> None:
+    service = make_service(tmp_path, LoginLimit(None, clock=Clock(), tries=3, in_total=5))
     for _ in range(50):
-        await limit.count("203.0.113.5")
-    assert await limit.count("198.51.100.7") == 0
+        await service.browser(client=("203.0.113.5", 1)).post("/login", data={"key": "wrong"})
+    other = await service.browser(client=("198.51.100.7", 1)).post("/login", data={"key": "wrong"})
+    assert other.status_code == 401
+
+
+async def test_nobody_with_a_key_is_kept_out_by_those_who_try_from_many_addresses(tmp_path: Path) -> None:
+    service = make_service(tmp_path, LoginLimit(None, clock=Clock(), in_total=5))
+    for n in range(7):
+        await service.browser(client=(f"203.0.113.{n}", 1)).post("/login", data={"key": "wrong"})
+    other = await service.browser(client=("198.51.100.7", 1)).post("/login", data={"key": KEYS["ada"]})
+    assert other.status_code == 303
 
 
 async def test_tries_that_succeed_are_not_counted_and_the_count_ends_with_its_window() -> None:
@@ -173,6 +192,9 @@ async def test_processes_count_together_in_redis_and_each_alone_while_it_is_away
         ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
         ("127.0.0.1", "198.51.100.1, 203.0.113.5", "203.0.113.5"),
         ("10.1.2.3", "203.0.113.5", "203.0.113.5"),
+        # Through a tunnel whose client runs beside the gateway.
+        ("10.1.2.3", "198.51.100.1, 203.0.113.5, 127.0.0.1", "203.0.113.5"),
+        ("10.1.2.3", "nonsense, 10.1.2.4", "10.1.2.4"),
         ("127.0.0.1", "nonsense", "127.0.0.1"),
         ("127.0.0.1", "", "127.0.0.1"),
         ("::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),

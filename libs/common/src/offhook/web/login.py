@@ -48,11 +48,15 @@ def client_address(request: Request) -> str:
     """Who asks, for counting: an IPv4 address, or the /64 network of an IPv6 one (one customer has at least that).
 
     The last hop of `X-Forwarded-For` is what the proxy in front of us saw; what stands before it, anybody may have
-    written. It counts only when the peer is such a proxy: on this machine or in a private network.
+    written. So a hop counts only when whoever wrote it is a proxy of ours: on this machine or in a private network.
+    There may be several in a row (a tunnel's client before the gateway), through which everybody comes.
     """
-    peer = _parsed(request.client.host if request.client else "")
-    hop = _parsed(",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip())
-    address = hop if hop is not None and (peer is None or _is_inside(peer)) else peer
+    address = _parsed(request.client.host if request.client else "")
+    for text in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
+        hop = _parsed(text.strip())
+        if hop is None or not (address is None or _is_inside(address)):
+            break
+        address = hop
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
@@ -61,15 +65,17 @@ def client_address(request: Request) -> str:
 
 
 def came_by_https(request: Request) -> bool:
-    """Whether the browser spoke https: to us, or to the first proxy, which says so."""
+    """Whether the browser spoke https: to us, or to the first proxy. That says so, unless the next one writes over it;
+    the browser says so with a form."""
     first = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    return (first or request.url.scheme) == "https"
+    return "https" in (first or request.url.scheme, request.headers.get("origin", "").partition(":")[0])
 
 
 class LoginLimit:
-    """How often somebody may try: `tries` from one address and `in_total` from all, within `window_s` seconds.
+    """How often somebody may try: `tries` from one address, and fail: `in_total` from all, within `window_s` seconds.
 
-    A try that succeeds is given back, so an office behind one address is not kept out by its own people.
+    A try that succeeds is given back, so an office behind one address is not kept out by its own people. Nor is
+    anybody with a key kept out by those who try from many addresses.
     """
 
     def __init__(
@@ -91,25 +97,26 @@ class LoginLimit:
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     async def count(self, address: str) -> int:
-        """Count a try. Returns 0, or the seconds to wait when it is one too many."""
-        of_address, of_all = self._keys(address)
-        # Tries beyond an address's own limit do not count for all: one address must not keep everybody out.
-        if await self._add(of_address, 1) <= self._tries and await self._add(of_all, 1) <= self._in_total:
-            return 0
-        return max(1, math.ceil(self._window_s - self._clock() % self._window_s))
+        """Count a try, before it is looked at. Returns 0, or the seconds to wait when it is one too many."""
+        return 0 if await self._add(self._key(address), 1) <= self._tries else self._wait_s()
 
     async def give_back(self, address: str) -> None:
         """The try succeeded."""
-        for key in self._keys(address):
-            await self._add(key, -1)
+        await self._add(self._key(address), -1)
+
+    async def count_failed(self) -> int:
+        """The try failed. Returns 0, or the seconds to wait when all addresses together failed too often."""
+        return 0 if await self._add(self._key(""), 1) <= self._in_total else self._wait_s()
 
     async def close(self) -> None:
         if self._shared:
             await self._shared.stop()
 
-    def _keys(self, address: str) -> tuple[str, str]:
-        window = int(self._clock() // self._window_s)
-        return f"offhook:login:{window}:{address}", f"offhook:login:{window}"
+    def _key(self, address: str) -> str:
+        return f"offhook:login:{int(self._clock() // self._window_s)}:{address}"
+
+    def _wait_s(self) -> int:
+        return max(1, math.ceil(self._window_s - self._clock() % self._window_s))
 
     async def _add(self, key: str, amount: int) -> int:
         if self._shared:
@@ -165,6 +172,9 @@ class Login:
         there = page_after_login(text_of(form, "next"), HOME)
         address = client_address(request)
         wait_s = await self._limit.count(address)
+        holder = None if wait_s else self._api_keys.holder_of(text_of(form, "key").strip())
+        if holder is None and not wait_s:
+            wait_s = await self._limit.count_failed()
         if wait_s:
             _log.warning("login-limited", address=address)
             minutes = math.ceil(wait_s / 60)
@@ -172,7 +182,6 @@ class Login:
             refused = self._again(request, there, detail, status=429)
             refused.headers["Retry-After"] = str(wait_s)
             return refused
-        holder = self._api_keys.holder_of(text_of(form, "key").strip())
         if holder is None:
             _log.info("login-refused", address=address)
             return self._again(request, there, "This is not a key of this installation, or it was revoked.")

@@ -126,11 +126,11 @@ class Site:
         return found
 
     def user_of(self, request: Request) -> PageUser | None:
-        """Who is logged in, if anybody. An API key as bearer is as good as a login."""
-        authorization = request.headers.get("authorization")
-        if authorization is not None:
-            scheme, _, key = authorization.partition(" ")
-            user_id = self._api_keys.user_of(key.strip()) if scheme.lower() == "bearer" else None
+        """Who is logged in, if anybody. An API key as bearer is as good as a login. Other credentials are for somebody
+        else, such as a proxy that asks for a password."""
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            user_id = self._api_keys.user_of(key.strip())
             return None if user_id is None else PageUser(user_id, "")
         session = self._sessions.of_request(request)
         return None if session is None else self._page_user(session)
