@@ -1,12 +1,12 @@
 """A reconciler with its store, as the tests of syncing run it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from running_number_sync import KEYRING, PUBLIC_URL, TWILIO
-from scripted_accounts import Accounts
+from scripted_accounts import Account, Accounts
 from sqlalchemy import Row, select
 
 from number_sync.configurations import Configurations
@@ -82,12 +82,30 @@ class Board:
         credentials: Mapping[str, str] = TWILIO,
         *,
         provider: str = "twilio",
+        user: str = "ada",
         **more: Any,
     ) -> str:
         row = await self.configurations.create(
-            "ada", name=name, provider=provider, credentials=dict(credentials), **more
+            user, name=name, provider=provider, credentials=dict(credentials), **more
         )
         return str(row.id)
+
+    async def add_as(self, user: str, configuration_id: str, number: str) -> str:
+        """Another user's number, with a workflow of his own."""
+        workflow = await self._workflows.create(user, WORKFLOW)
+        row = await self.numbers.create(user, configuration_id, number=number, workflow_id=workflow.id)
+        return str(row.id)
+
+    def once(self, account: Account, operation: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """While the account is asked for `operation` the first time, somebody does `work`."""
+        loop = asyncio.get_running_loop()
+        left = [work]
+
+        def before(asked: str) -> None:
+            if asked == operation and left:
+                asyncio.run_coroutine_threadsafe(left.pop()(), loop).result(10)
+
+        account.before = before
 
     async def add(self, configuration_id: str, number: str, **more: Any) -> str:
         values = {"workflow_id": self.workflow_id} | more

@@ -1,6 +1,7 @@
 """Numbers that are deleted here are let go at the provider, in the background, and what they share with the last one."""
 
 import asyncio
+import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -12,6 +13,7 @@ from syncing import SID, VONAGE_APP, Board, running, vonage
 
 from number_sync.database import Database
 from number_sync.schema import detachments
+from number_sync.sync import store
 from number_sync.sync.detaching import PATIENCE_MS
 from offhook.providers.base import Line, RestError
 
@@ -162,6 +164,43 @@ async def test_a_number_that_is_added_again_goes_on_with_what_was_there_before(b
     assert len(account.pushes()) == pushes
 
 
+async def test_somebody_else_who_names_the_account_does_not_keep_a_number_from_being_set_back(
+    board: Board,
+) -> None:
+    board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    claim = await board.configure(user="bob", credentials={**TWILIO, "auth_token": "not0the0token"})
+    theirs = await board.add_as("bob", claim, ONE)
+    assert await states(board) == ["open"]
+    assert (await board.state(theirs)).before is None
+    async with running(board.reconciler()):
+        async with asyncio.timeout(10):
+            while await states(board) != ["done"]:
+                await asyncio.sleep(0.01)
+
+
+async def test_changed_credentials_are_tried_on_the_numbers_still_to_be_let_go(board: Board) -> None:
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.always = RestError("credentials", "20003", "no")
+    await board.numbers.delete("ada", main, number)
+    await board.settle()
+    [row] = await board.detachments()
+    account.always = None
+    new = {"auth_token": "another0token0of0that0account012"}
+    await board.configurations.update("ada", main, {"credentials": new})
+    [renewed] = await board.detachments()
+    assert renewed.sealed_credentials != row.sealed_credentials
+    await board.settle()
+    assert await states(board) == ["done"]
+    assert account.lines[ONE].settings["VoiceUrl"] == "https://them.example/old"
+
+
 # --- an application that numbers share
 
 
@@ -249,3 +288,149 @@ async def test_an_application_stays_set_when_its_numbers_are_left(board: Board, 
     await board.configurations.delete("ada", main, numbers_are="leave")
     await board.settle()
     assert is_ours(account)
+
+
+async def test_somebody_else_who_names_the_application_does_not_keep_it_from_being_set_back(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    number = await board.add(main, ONE)
+    await board.settle()
+    claim = await board.configure(user="bob", provider="vonage", credentials=vonage(private_key))
+    account.always = RestError("credentials", "401", "not his")
+    await board.add_as("bob", claim, TWO)
+    await board.settle()
+    account.always = None
+    await board.change(main, number, active=False)
+    await board.settle()
+    assert account.shared == THEIRS
+
+
+async def test_an_application_that_another_user_has_numbers_at_too_stays_set(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE, TWO)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    number = await board.add(main, ONE)
+    too = await board.configure(user="bob", provider="vonage", credentials=vonage(private_key))
+    await board.add_as("bob", too, TWO)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    await board.settle()
+    assert is_ours(account)
+
+
+@pytest.mark.parametrize("what", ["number", "configuration"])
+async def test_what_is_deleted_while_it_is_looked_at_leaves_the_application_as_it_was(
+    board: Board, private_key: str, what: str
+) -> None:
+    account = application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    number = await board.add(main, ONE)
+
+    async def delete() -> None:
+        if what == "number":
+            await board.numbers.delete("ada", main, number)
+        else:
+            await board.configurations.delete("ada", main, numbers_are="detach")
+
+    board.once(account, "shared", delete)
+    await board.settle()
+    assert account.shared == THEIRS
+    assert account.lines[ONE].settings["app_id"] == ""
+
+
+@pytest.mark.parametrize("repair", [True, False])
+async def test_an_application_that_is_wanted_again_while_it_is_set_back_has_not_drifted(
+    board: Board, private_key: str, repair: bool
+) -> None:
+    account = application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key), repair_drift=repair)
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.change(main, number, active=False)
+    # As if the process had died between the provider's answer and its commit.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "forget_shared", _dies)
+        async with running(board.reconciler()):
+            async with asyncio.timeout(10):
+                while is_ours(account):
+                    await asyncio.sleep(0.01)
+    await board.change(main, number, active=True)
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.last_drift) == ("synced", None)
+    assert is_ours(account)
+
+
+async def _dies(*_: object) -> None:
+    raise OSError("killed")
+
+
+# --- a number that goes from one application of an account to another
+
+OTHER_APP = "bbbbbbbb-cccc-dddd-eeee-0123456789ab"
+THEIR_APP = "cccccccc-dddd-eeee-ffff-0123456789ab"
+SLOW = [({}, {}), ({"lines": 0.4}, {}), ({"set-line": 0.4}, {}), ({}, {"lines": 0.4}), ({}, {"set-line": 0.4}),
+        ({"set-line": 0.4}, {"lines": 0.2})]  # fmt: skip
+
+
+def two_applications(board: Board) -> tuple[Account, Account]:
+    """Of one account of Vonage: both see the same numbers."""
+    one, other = application(board, ONE), board.accounts[OTHER_APP]
+    other.shared = dict(THEIRS)
+    other.lines = one.lines
+    one.set(ONE, app_id=THEIR_APP)
+    return one, other
+
+
+def is_slow(account: Account, seconds: dict[str, float]) -> None:
+    account.before = lambda operation: time.sleep(seconds.get(operation, 0))
+
+
+@on_sqlite
+@pytest.mark.parametrize("slow", SLOW)
+@pytest.mark.parametrize("repair", [True, False])
+async def test_a_number_moved_to_a_configuration_with_another_application_is_not_set_back_under_it(
+    board: Board, private_key: str, repair: bool, slow: tuple[dict[str, float], dict[str, float]]
+) -> None:
+    one, other = two_applications(board)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    new = vonage(private_key, OTHER_APP)
+    second = await board.configure("Other", provider="vonage", credentials=new, repair_drift=repair)
+    number = await board.add(second, ONE)
+    is_slow(one, slow[0])
+    is_slow(other, slow[1])
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+    assert one.lines[ONE].settings["app_id"] == OTHER_APP
+    assert one.shared == THEIRS
+    await board.change(second, number, active=False)
+    await board.settle()
+    assert one.lines[ONE].settings["app_id"] == THEIR_APP
+    assert other.shared == THEIRS
+
+
+@on_sqlite
+@pytest.mark.parametrize("slow", SLOW)
+async def test_a_configuration_that_changes_its_application_keeps_its_numbers(
+    board: Board, private_key: str, slow: tuple[dict[str, float], dict[str, float]]
+) -> None:
+    one, other = two_applications(board)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key), repair_drift=False)
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.configurations.update("ada", main, {"credentials": vonage(private_key, OTHER_APP)})
+    is_slow(one, slow[0])
+    is_slow(other, slow[1])
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+    assert one.lines[ONE].settings["app_id"] == OTHER_APP
+    assert one.shared == THEIRS
+    await board.change(main, number, active=False)
+    await board.settle()
+    assert one.lines[ONE].settings["app_id"] == THEIR_APP

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
@@ -130,6 +131,23 @@ async def test_what_somebody_else_has_set_stays_when_a_number_is_let_go(board: B
     await board.settle()
     assert voice_url(board, ONE) == "https://them.example/new"
     assert account.lines[ONE].settings["StatusCallback"] == ""
+
+
+@pytest.mark.parametrize("repair", [True, False])
+async def test_a_number_switched_on_while_it_is_set_back_is_set_again_and_has_not_drifted(
+    board: Board, repair: bool
+) -> None:
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
+    main = await board.configure(repair_drift=repair)
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.change(main, number, active=False)
+    board.once(account, "set-line", lambda: board.change(main, number, active=True))
+    await board.settle()
+    row = await board.state(number)
+    assert (row.state, row.last_drift) == ("synced", None)
+    assert voice_url(board, ONE).startswith(INBOUND)
+    assert row.before["VoiceUrl"] == "https://them.example/old"
 
 
 async def test_another_public_url_sets_every_number_again(board: Board) -> None:
@@ -407,7 +425,8 @@ async def test_a_throttled_account_rests_as_a_whole_and_then_goes_on(board: Boar
 async def test_credentials_of_another_account_set_the_old_one_back(board: Board) -> None:
     other = OTHER_TWILIO["account_sid"]
     board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
-    board.accounts[other].own(ONE, VoiceUrl="https://them.example/other")
+    elsewhere = board.accounts[other].own(ONE, VoiceUrl="https://them.example/other")
+    elsewhere.lines[ONE] = replace(elsewhere.lines[ONE], reference="PN-of-the-other-account")
     main = await board.configure()
     number = await board.add(main, ONE)
     await board.settle()

@@ -141,6 +141,8 @@ class Configurations:
                 await detaching.let_go(connection, row, at=now)
                 await store.hand_on_shared(connection, row)
                 await store.forget_account(connection, configuration_id, at=now)
+            elif "verification" in values:
+                await detaching.renew(connection, row, values["sealed_credentials"], at=now)
             changed: Row[Any] = (
                 await connection.execute(
                     update(configurations)

@@ -4,13 +4,13 @@ What has to be known for it is copied into a row of `detachments` in the transac
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from number_sync.schema import detachments, number_states, phone_numbers
+from number_sync.schema import configurations, detachments, number_states, phone_numbers
 from number_sync.sync import store
 from number_sync.sync.state import Book, merged
 
@@ -65,43 +65,64 @@ async def let_go(
 async def take_over(
     connection: AsyncConnection, configuration: Row[Any], e164: str
 ) -> tuple[Book, str | None]:
-    """A number is added that is still to be let go: it goes on with what is known of it, and is not let go."""
-    rows = (
+    """A number is added that the same user is still to let go: it goes on with what is known of it, and is not let go
+    at the account it is added to. Elsewhere it is, unless it is found to be the same number: see `hand_over`."""
+    of_user = (
+        detachments.c.user_id == configuration.user_id,
+        detachments.c.provider == configuration.provider,
+        detachments.c.e164 == e164,
+        detachments.c.state == OPEN,
+    )
+    here = (
         await connection.execute(
             delete(detachments)
-            .where(
-                detachments.c.provider == configuration.provider,
-                detachments.c.account == configuration.account,
-                detachments.c.e164 == e164,
-                detachments.c.state == OPEN,
-            )
+            .where(*of_user, detachments.c.account == configuration.account)
             .returning(detachments)
         )
     ).all()
-    if not rows:
+    elsewhere = (await connection.execute(select(detachments).where(*of_user))).all()
+    if not here and not elsewhere:
         return Book(), None
-    before, ours = merged([book_of(row) for row in rows])
-    shared_before, shared_ours = merged(
-        [
-            await store.shared_book(connection, configuration.provider, configuration.account),
-            *(shared_of(row) for row in rows),
-        ]
-    )
-    if shared_ours:
+    before, ours = merged([book_of(row) for row in (*here, *elsewhere)])
+    known = [shared_of(row) for row in here if row.shared]
+    if known:
         own = await store.shared_book(
             connection, configuration.provider, configuration.account, configuration_id=configuration.id
         )
-        known = Book(
-            shared_before,
-            shared_ours,
-            own.wanted,
-            own.differs,
-            own.compared_at,
-            own.pushed_at,
-            own.last_drift,
+        shared_before, shared_ours = merged([own, *known])
+        shared = replace(own, before=shared_before, ours=shared_ours)
+        await store.save_shared(connection, configuration.id, shared, account=configuration.account)
+    return Book(before, ours), here[-1].reference if here else None
+
+
+async def hand_over(connection: AsyncConnection, row: Row[Any], reference: str) -> bool:
+    """Whether the number that was found under `reference` is answered here again, and was seen at its provider: then it
+    is not set back, and who has it now remembers what was there before."""
+    holder = (
+        await connection.execute(
+            select(number_states)
+            .join(phone_numbers, phone_numbers.c.id == number_states.c.number_id)
+            .join(configurations, configurations.c.id == phone_numbers.c.configuration_id)
+            .where(
+                phone_numbers.c.e164 == row.e164,
+                phone_numbers.c.active,
+                phone_numbers.c.workflow_id.is_not(None),
+                configurations.c.provider == row.provider,
+                number_states.c.reference == reference,
+                number_states.c.compared_at.is_not(None),
+            )
+            .with_for_update(of=number_states)
         )
-        await store.save_shared(connection, configuration.id, known, account=configuration.account)
-    return Book(before, ours), rows[-1].reference
+    ).first()
+    if holder is None:
+        return False
+    before, ours = merged([Book(holder.before or {}, holder.ours), book_of(row)])
+    await connection.execute(
+        update(number_states)
+        .where(number_states.c.number_id == holder.number_id)
+        .values(before=dict(before) or None, ours=ours, version=number_states.c.version + 1)
+    )
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +189,19 @@ async def close(
         update(detachments)
         .where(detachments.c.seq == row.seq, detachments.c.state == OPEN)
         .values(state=state, sentence=sentence, sealed_credentials=None)
+    )
+
+
+async def renew(connection: AsyncConnection, configuration: Row[Any], sealed: str, *, at: int) -> None:
+    """The credentials of the account were changed: the numbers that are still to be let go are tried with them."""
+    await connection.execute(
+        update(detachments)
+        .where(
+            detachments.c.configuration_id == configuration.id,
+            detachments.c.account == configuration.account,
+            detachments.c.state == OPEN,
+        )
+        .values(sealed_credentials=sealed, due_at=at, attempts=0)
     )
 
 

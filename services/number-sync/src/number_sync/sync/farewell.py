@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from number_sync import credentials as creds
 from number_sync.database import Clock, Database, now_ms
-from number_sync.sync import detaching, state
+from number_sync.sync import detaching, state, store
 from number_sync.sync.leases import Lease
 from number_sync.sync.releasing import release_line, release_shared
 from number_sync.sync.requests import AccountRequests, Requests, TroubleError
@@ -73,11 +73,14 @@ class Farewell:
         for position, row in enumerate(rows):
             if not self._lease.holds:
                 return
-            async with self._database.read() as connection:
+            async with self._database.write() as connection:
                 if not await detaching.still_open(connection, row):
                     continue
+                line = lines.get(row.e164)
+                held = line is not None and await detaching.hand_over(connection, row, line.reference)
             try:
-                await release_line(account, lines.get(row.e164), detaching.book_of(row))
+                if not held:
+                    await release_line(account, line, detaching.book_of(row))
                 await self._release_shared(account, group, row)
             except TroubleError as trouble:
                 await self._troubled([row], trouble)
@@ -87,12 +90,18 @@ class Farewell:
                 continue
             async with self._database.write() as connection:
                 await detaching.close(connection, row, state=detaching.DONE)
+                await store.compare_anew(connection, row.e164, at=self._now())
             log.info("number.let_go", configuration_id=group.configuration_id)
 
     async def _release_shared(self, account: AccountRequests, group: detaching.Group, row: Row[Any]) -> None:
         if row.shared:
             await release_shared(
-                self._database, account, group.provider, group.account, known=[detaching.shared_of(row)]
+                self._database,
+                account,
+                group.provider,
+                group.account,
+                user_id=row.user_id,
+                known=[detaching.shared_of(row)],
             )
 
     async def _troubled(self, rows: Sequence[Row[Any]], trouble: TroubleError, *, tried: bool = True) -> None:

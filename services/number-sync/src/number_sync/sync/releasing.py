@@ -30,19 +30,22 @@ async def release_shared(
     provider: str,
     account_id: str,
     *,
+    user_id: str,
     known: Sequence[Book] = (),
 ) -> None:
-    """Sets the application back when no number of the account is to be answered any more. `known`: what deleted
-    configurations knew of it. Raises `TroubleError`."""
+    """Sets the application back when no number of the account is to be answered any more. `user_id`: on whose behalf;
+    `known`: what deleted configurations knew of it. Raises `TroubleError`."""
     async with database.read() as connection:
         stored = await store.shared_book(connection, provider, account_id)
-        needed = await store.any_answered_now(connection, provider, account_id)
+        needed = await store.any_answered_now(connection, provider, account_id, user_id=user_id)
     book = Book(*merged([stored, *known]))
     if needed or not book.ours:
         return
     same = account.adapter.lines.same
     back = dict(restoration(book, await account.ask("shared", lambda rest: rest.shared()), same=same))
     if back:
+        async with database.write() as connection:
+            await store.shared_unwanted(connection, provider, account_id)
         found = await account.ask("set-shared", lambda rest: rest.set_shared(back))
         if left := restoration(book, found, same=same):
             raise TroubleError(_kept(left))

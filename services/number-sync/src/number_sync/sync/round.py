@@ -153,8 +153,12 @@ class Round:
         drifted = 0
         # Before anything is set: what is there, and what is about to be ours.
         async with self._database.write() as connection:
+            # As everybody who changes it: the configuration is locked first, then its numbers.
+            if not await store.lock(connection, configuration.id, account=configuration.account):
+                return
             for number in numbers:
                 line = lines.get(number.e164)
+                review: Review | None = None
                 if line is None:
                     after = state.obstructed(
                         number.standing, state.NOT_OWNED, reference=None, now=now, schedule=self._schedule
@@ -178,10 +182,12 @@ class Round:
                         schedule=self._schedule,
                     )
                     drifted += review.fresh or (shared is not None and shared.fresh)
-                    if review.push or (shared is not None and shared.push):
-                        pending.append(_Pending(number, line, review, after))
-                await store.save(connection, number, after)
-            if shared is not None:
+                # What was deleted or changed meanwhile is not set, nor what it shares: nobody would set it back.
+                if not await store.save(connection, number, after) or line is None or review is None:
+                    continue
+                if review.push or (shared is not None and shared.push):
+                    pending.append(_Pending(number, line, review, after))
+            if shared is not None and (pending or not shared.push):
                 await store.save_shared(
                     connection, configuration.id, shared.book, account=configuration.account
                 )
@@ -330,7 +336,13 @@ class Round:
             return
         configuration = work.configuration
         try:
-            await release_shared(self._database, account, configuration.provider, configuration.account)
+            await release_shared(
+                self._database,
+                account,
+                configuration.provider,
+                configuration.account,
+                user_id=configuration.user_id,
+            )
         except TroubleError as trouble:
             await self._troubled(gone, trouble)
             return

@@ -120,7 +120,8 @@ def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair:
     }
     return Review(
         Book(
-            before={**before, **book.before},
+            # What is remembered from another time or another account is older than what the first look finds.
+            before={**book.before, **before} if book.compared_at is None else {**before, **book.before},
             ours=_with(book.ours, push),
             wanted=dict(wanted),
             differs=differs,
@@ -296,9 +297,12 @@ def troubled(
 
 
 def letting_go(standing: Standing, why: Obstacle, *, now: int) -> Standing:
-    """To be stored before a restoration is sent."""
+    """To be stored before a restoration is sent. Nothing is wanted from here on: when the number is answered again before
+    the restoration was seen to end, what it has set is ours to set again, and nobody's drift."""
     return replace(
-        _turn(standing, "pending", why, now=now, due_at=standing.due_at), attempts=standing.attempts
+        _turn(standing, "pending", why, now=now, due_at=standing.due_at),
+        attempts=standing.attempts,
+        book=replace(standing.book, wanted=None, differs=()),
     )
 
 

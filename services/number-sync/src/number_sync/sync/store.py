@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
@@ -60,12 +60,30 @@ async def begin(
     )
 
 
+async def compare_anew(connection: AsyncConnection, e164: str, *, at: int) -> None:
+    """The number may just have been set back on behalf of somebody who had it before: who has it now is to set it, which
+    is no drift. What somebody else was seen to have changed stays as it is."""
+    mine = select(phone_numbers.c.id).where(phone_numbers.c.e164 == e164)
+    await connection.execute(
+        update(number_states)
+        .where(number_states.c.number_id.in_(mine), number_states.c.state != "drifted")
+        .values(wanted=None, differs=[], due_at=at, version=number_states.c.version + 1)
+    )
+
+
 async def forget_account(connection: AsyncConnection, configuration_id: str, *, at: int) -> None:
-    """The configuration speaks of another account of the provider now: what is known of the old one does not hold."""
+    """The configuration speaks of another account of the provider now: where its numbers stand there is not known.
+
+    What was ours and what was there before is kept of each number: it may be the same one that is found there, as the
+    numbers of an account of Vonage are the same for all of its applications.
+    """
+    kept = ("before", "ours")
+    unknown = {name: value for name, value in _columns(Standing()).items() if name not in kept}
+    unknown |= {"changed_at": at, "due_at": at}
     await connection.execute(
         update(number_states)
         .where(number_states.c.configuration_id == configuration_id)
-        .values(**_columns(Standing(changed_at=at, due_at=at)), version=number_states.c.version + 1)
+        .values(**unknown, version=number_states.c.version + 1)
     )
     await connection.execute(
         delete(shared_states).where(shared_states.c.configuration_id == configuration_id)
@@ -168,26 +186,29 @@ async def work_of(connection: AsyncConnection, configuration_id: str, *, now: in
         await shared_book(
             connection, configuration.provider, configuration.account, configuration_id=configuration_id
         ),
-        await any_answered_now(connection, configuration.provider, configuration.account),
+        await any_answered_now(
+            connection, configuration.provider, configuration.account, user_id=configuration.user_id
+        ),
     )
 
 
-async def any_answered_now(connection: AsyncConnection, provider: str, account: str) -> bool:
-    """Whether any number of the account is to be answered, and can be."""
-    url = await publishing.public_url(connection)
-    return url is not None and await _any_answered(connection, provider, account)
+async def any_answered_now(connection: AsyncConnection, provider: str, account: str, *, user_id: str) -> bool:
+    """Whether any number of the account is to be answered, and can be.
 
-
-async def _any_answered(connection: AsyncConnection, provider: str, account: str) -> bool:
-    """Whether any configuration of this provider's account has a number that is to be answered."""
+    Anybody can name an account: somebody else's numbers count once the account was seen to hold them.
+    """
+    if await publishing.public_url(connection) is None:
+        return False
     found = await connection.execute(
         select(phone_numbers.c.id)
         .join(configurations, configurations.c.id == phone_numbers.c.configuration_id)
+        .join(number_states, number_states.c.number_id == phone_numbers.c.id)
         .where(
             configurations.c.provider == provider,
             configurations.c.account == account,
             phone_numbers.c.active,
             phone_numbers.c.workflow_id.is_not(None),
+            or_(configurations.c.user_id == user_id, number_states.c.compared_at.is_not(None)),
         )
         .limit(1)
     )
@@ -213,14 +234,15 @@ def standing_of(row: Row[Any]) -> Standing:
     )
 
 
-async def save(connection: AsyncConnection, number: DueNumber, standing: Standing) -> None:
-    """What a round found out. Nothing when the number has gone, or when what is wanted was changed since the round
-    began: it is still due then, and the next round finds out anew."""
-    await connection.execute(
+async def save(connection: AsyncConnection, number: DueNumber, standing: Standing) -> bool:
+    """What a round found out. Nothing (and False) when the number has gone, or when what is wanted was changed since the
+    round began: it is still due then, and the next round finds out anew."""
+    saved = await connection.execute(
         update(number_states)
         .where(number_states.c.number_id == number.number_id, number_states.c.version == number.version)
         .values(**_columns(standing))
     )
+    return saved.rowcount == 1
 
 
 async def postpone(connection: AsyncConnection, numbers: Sequence[DueNumber], *, due_at: int) -> None:
@@ -274,16 +296,21 @@ async def shared_book(
     return Book(before, ours, own.wanted, own.differs, own.compared_at, own.pushed_at, own.last_drift)
 
 
-async def save_shared(
-    connection: AsyncConnection, configuration_id: str, book: Book, *, account: str
-) -> None:
-    """Nothing when the configuration has gone, or speaks of another account by now."""
+async def lock(connection: AsyncConnection, configuration_id: str, *, account: str) -> bool:
+    """Whether the configuration is still there and speaks of this account; until the transaction ends, it is and does."""
     there = await connection.execute(
         select(configurations.c.id)
         .where(configurations.c.id == configuration_id, configurations.c.account == account)
         .with_for_update()
     )
-    if there.first() is None:
+    return there.first() is not None
+
+
+async def save_shared(
+    connection: AsyncConnection, configuration_id: str, book: Book, *, account: str
+) -> None:
+    """Nothing when the configuration has gone, or speaks of another account by now."""
+    if not await lock(connection, configuration_id, account=account):
         return
     values = _book_columns(book)
     changed = await connection.execute(
@@ -293,12 +320,25 @@ async def save_shared(
         await connection.execute(insert(shared_states).values(configuration_id=configuration_id, **values))
 
 
+async def shared_unwanted(connection: AsyncConnection, provider: str, account: str) -> None:
+    """To be stored before the application is set back: see `state.letting_go`."""
+    await connection.execute(
+        update(shared_states)
+        .where(shared_states.c.configuration_id.in_(_of_account(provider, account)))
+        .values(wanted=None, differs=[])
+    )
+
+
 async def forget_shared(connection: AsyncConnection, provider: str, account: str) -> None:
     """The application is as it was before us."""
-    of_account = select(configurations.c.id).where(
+    of_account = _of_account(provider, account)
+    await connection.execute(delete(shared_states).where(shared_states.c.configuration_id.in_(of_account)))
+
+
+def _of_account(provider: str, account: str) -> Select[tuple[str]]:
+    return select(configurations.c.id).where(
         configurations.c.provider == provider, configurations.c.account == account
     )
-    await connection.execute(delete(shared_states).where(shared_states.c.configuration_id.in_(of_account)))
 
 
 async def hand_on_shared(connection: AsyncConnection, configuration: Row[Any]) -> None:
