@@ -1,6 +1,7 @@
 """What the script adds in a real browser, and takes from nobody who is in the middle of something."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,6 +117,57 @@ async def test_a_refused_form_loses_nothing_and_an_accepted_one_goes_on(
         await expect(page.get_by_text("Saved <b>it</b>.")).to_be_visible()
         assert page.url.endswith("/page")
         assert [one["name"] for one in service.saved] == ["free"]
+
+
+async def test_a_piece_that_came_back_to_what_it_shows_stays_so(chromium: Path, tmp_path: Path) -> None:
+    service = make_service(tmp_path)
+    async with opened(service, tmp_path) as (page, shown):
+        shown["text"] = "calm"
+        await expect(page.locator("#text")).to_have_text("calm")
+        await page.locator("#note").focus()
+        for text in ("for a moment", "calm"):
+            shown["text"] = text
+            await asyncio.sleep(0.4)
+        await page.get_by_label("Name").focus()
+        await asyncio.sleep(0.2)
+        await expect(page.locator("#text")).to_have_text("calm")
+
+
+async def test_a_page_one_goes_back_to_can_be_sent_again(chromium: Path, tmp_path: Path) -> None:
+    service = make_service(tmp_path)
+    async with opened(service, tmp_path) as (page, _):
+        # Browsers may keep a page as it was left: with a form that was sent.
+        await page.locator("form[action='/save']").last.evaluate(
+            "form => form.setAttribute('aria-busy', 'true')"
+        )
+        await page.get_by_role("button", name="Save").click()
+        await asyncio.sleep(0.2)
+        assert service.saved == []
+        await page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page).to_have_url(re.compile("/page$"))
+        assert len(service.saved) == 1
+
+
+async def test_who_signed_in_again_elsewhere_sends_the_form_again(chromium: Path, tmp_path: Path) -> None:
+    service = make_service(tmp_path)
+    async with opened(service, tmp_path) as (page, _):
+        await page.get_by_label("Name").fill("a long story")
+        service.clock.now += 13 * 3600
+        await page.get_by_role("button", name="Save").click()
+        async with page.context.expect_page() as opening:
+            await page.get_by_role("link", name="Sign in").click()
+        other = await opening.value
+        await other.get_by_label("API key").fill(KEYS["ada"])
+        await other.get_by_role("button", name="Sign in").click()
+        await expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("You have signed in anew")).to_be_visible()
+        assert service.saved == []
+        await expect(page.get_by_label("Name")).to_have_value("a long story")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Saved <b>it</b>.")).to_be_visible()
+        assert [one["name"] for one in service.saved] == ["a long story"]
 
 
 async def test_who_was_signed_out_meanwhile_is_told_and_keeps_what_was_entered(

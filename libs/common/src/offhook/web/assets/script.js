@@ -35,7 +35,8 @@
   };
   const replace = (id, html) => {
     const old = document.getElementById(id);
-    if (!old || shown.get(id) === html) return;
+    if (!old) return;
+    if (shown.get(id) === html) { waiting.delete(id); return; }
     if (busy(old)) { waiting.set(id, html); return; }
     waiting.delete(id);
     const template = document.createElement("template");
@@ -132,6 +133,16 @@
     const box = $("[data-form-error]:not([hidden])", form);
     if (first) first.focus(); else if (box) { box.tabIndex = -1; box.focus(); }
   };
+  // Whoever signed in again in another tab has a page whose forms are from the login before. Says whether it was so.
+  const renew = async () => {
+    const known = $("meta[name=csrf]");
+    const html = await fetch(location.href, { headers: { Accept: "text/html" } }).then((answer) => answer.text()).catch(() => "");
+    const fresh = $("meta[name=csrf]", new DOMParser().parseFromString(html, "text/html"));
+    if (!known || !fresh || known.content === fresh.content) return false;
+    known.content = fresh.content;
+    for (const input of $$("input[name=csrf]")) input.value = fresh.content;
+    return true;
+  };
   const send = async (form, submitter) => {
     const body = new URLSearchParams(new FormData(form));
     if (submitter && submitter.name) body.append(submitter.name, submitter.value);
@@ -150,6 +161,7 @@
       return;
     }
     const json = await answer.json().catch(() => ({}));
+    if (answer.status === 403 && await renew()) json.detail = "You have signed in anew. Your entries are still here: send them again.";
     if (answer.ok && json.location) {
       const to = new URL(json.location, document.baseURI);
       if (to.origin !== location.origin) { done(); return; }
@@ -169,6 +181,11 @@
     if (!form.matches("form[data-fetch]") || form.method !== "post") return;
     event.preventDefault();
     send(form, event.submitter);
+  });
+
+  // A page that is gone back to is as it was left: with the form that was sent last.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) for (const busyOne of $$("[aria-busy]")) busyOne.removeAttribute("aria-busy");
   });
 
   // ---- dialogs and small things ---------------------------------------------------------------------------------
