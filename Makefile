@@ -23,7 +23,7 @@ down: setup ## stop what `make up` started
 status: setup ## what `make up` has running, and whether it is well
 	@$(PY) -m offhook_dev status
 
-test: setup ## every test, with real Kafka, Redis and PostgreSQL, which it starts by itself
+test: setup ## every test, with real Kafka, Redis, PostgreSQL and Chromium, which it starts by itself
 	@$(PY) -m offhook_dev prepare
 	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest $(PYTEST_ARGS)
 

@@ -124,6 +124,21 @@ def test_where_real_tests_are_required_their_skip_is_a_failure(
     result.stdout.fnmatch_lines(["*may not be skipped here*no server*"])
 
 
+def test_a_machine_without_a_browser_is_told_what_to_install(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offhook_dev.chromium._executable", lambda: None)
+    monkeypatch.setattr("offhook_dev.system_packages.can_install", lambda: False)
+    pytester.makepyfile("def test_in_a_browser(chromium): pass")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("OFFHOOK_REQUIRE_REAL", raising=False)
+    result = pytester.runpytest("-p", "no:asyncio", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*Chromium is missing: install it*apt-get install chromium*"])
+    monkeypatch.setenv("OFFHOOK_REQUIRE_REAL", "1")
+    pytester.runpytest("-p", "no:asyncio").assert_outcomes(errors=1)
+
+
 def test_elsewhere_a_real_test_may_be_skipped(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +153,10 @@ def test_what_asks_for_a_server_is_deselected_by_not_real(pytester: pytest.Pytes
         def test_with(redis_url):
             assert False
 
+        def test_in_a_browser(chromium):
+            assert False
+
         def test_without():
             pass
     """)
-    pytester.runpytest("-p", "no:asyncio", "-m", "not real").assert_outcomes(passed=1, deselected=1)
+    pytester.runpytest("-p", "no:asyncio", "-m", "not real").assert_outcomes(passed=1, deselected=2)
