@@ -11,16 +11,19 @@ from sqlalchemy import Row, select
 from number_sync import credentials as creds
 from number_sync.configurations import find_configuration
 from number_sync.database import Database
-from number_sync.errors import ConflictError, LimitError, ProviderTroubleError
+from number_sync.errors import ConflictError, NumberSyncError, ProviderTroubleError
 from number_sync.inquiries import Inquiries
 from number_sync.numbers import Numbers
 from number_sync.schema import phone_numbers
+from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
 from offhook.providers.base import Line, ProviderAdapter, RestError
 from offhook.security.keyring import Keyring
 
 MAX_AT_ONCE: Final = 500
 """Numbers of one import."""
+# A transaction each would take longer than an edge waits for an answer; one for all would keep other writers out.
+_IN_ONE_TRANSACTION: Final = 100
 _DEADLINE_S: Final = 30.0
 _KEEP_S: Final = 60.0
 _KEPT: Final = 16
@@ -120,12 +123,13 @@ class Imports:
     ) -> tuple[list[Row[Any]], list[Refused]]:
         """Add those of `numbers` (E.164) that the account owns; the name at the provider becomes the label.
 
-        Each is added by itself: one that cannot be is refused with the reason, the others come in. Raises
+        One that cannot be added is refused with the reason; the others come in. Raises
         `ProviderTroubleError`, and `NotFoundError` for the configuration.
         """
         lines = await self._lines(user_id, configuration_id, anew=False)
         added: list[Row[Any]] = []
         refused: list[Refused] = []
+        labels: dict[str, str] = {}
         for number in dict.fromkeys(numbers):
             line = lines.get(number)
             if line is None:
@@ -133,18 +137,18 @@ class Imports:
             elif not line.voice:
                 refused.append(Refused(number, "the provider says that it cannot take calls"))
             else:
-                try:
-                    row = await self._numbers.create(
-                        user_id,
-                        configuration_id,
-                        number=number,
-                        label=_label(line),
-                        workflow_id=workflow_id,
-                    )
-                except (ConflictError, LimitError) as error:
-                    refused.append(Refused(number, str(error)))
+                labels[number] = _label(line)
+        wanted = list(labels)
+        for begin in range(0, len(wanted), _IN_ONE_TRANSACTION):
+            part = {number: labels[number] for number in wanted[begin : begin + _IN_ONE_TRANSACTION]}
+            outcomes = await self._numbers.create_many(
+                user_id, configuration_id, part, workflow_id=workflow_id
+            )
+            for number, outcome in zip(part, outcomes, strict=True):
+                if isinstance(outcome, NumberSyncError):
+                    refused.append(Refused(number, str(outcome)))
                 else:
-                    added.append(row)
+                    added.append(outcome)
         return added, refused
 
     async def _lines(self, user_id: str, configuration_id: str, *, anew: bool) -> Mapping[str, Line]:
@@ -165,7 +169,7 @@ class Imports:
         try:
             found = await self._inquiries.ask(
                 adapter.name,
-                row.account,
+                paced_as(row.user_id, row.account),
                 credentials,
                 "lines",
                 lambda rest: rest.lines(),

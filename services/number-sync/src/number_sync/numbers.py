@@ -1,6 +1,6 @@
 """Phone numbers of configurations, and the workflow that answers each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -10,7 +10,7 @@ from number_sync import publishing
 from number_sync.configurations import find_configuration
 from number_sync.database import Clock, Database, now_ms
 from number_sync.e164 import PhoneNumberError, to_e164
-from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError
+from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError, NumberSyncError
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
 from number_sync.sync import detaching, store
@@ -43,39 +43,68 @@ class Numbers:
             e164 = to_e164(number, country)
         except PhoneNumberError as error:
             raise InvalidError("number", f"it cannot be used: {error}") from None
-        now = now_ms(self._clock)
         values = {
-            "id": new_id(),
-            "configuration_id": configuration_id,
-            "user_id": user_id,
             "e164": e164,
             "label": label,
             "active": active,
             "workflow_id": workflow_id,
             "default_caller_id": default_caller_id,
-            "created_at": now,
-            "updated_at": now,
         }
+        [added] = await self._insert(user_id, configuration_id, [values])
+        if isinstance(added, NumberSyncError):
+            raise added
+        return added
 
-        async def work(connection: AsyncConnection) -> Row[Any]:
-            # Locked: two numbers added at once cannot both become the default, and the configuration cannot go.
-            configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
-            held = await connection.execute(
-                select(func.count())
-                .select_from(phone_numbers)
-                .where(phone_numbers.c.configuration_id == configuration_id)
-            )
-            if held.scalar_one() >= self._limit:
-                raise LimitError(f"a configuration can have at most {self._limit} numbers")
-            await self._refuse_taken_number(connection, user_id, e164)
-            if workflow_id is not None:
-                await _lock_workflow(connection, user_id, workflow_id)
-            if default_caller_id:
+    async def create_many(
+        self,
+        user_id: str,
+        configuration_id: str,
+        labels: Mapping[str, str],
+        *,
+        workflow_id: str | None = None,
+    ) -> Sequence[Row[Any] | NumberSyncError]:
+        """Numbers with their labels, in one transaction; a number that cannot be added is answered with the reason.
+
+        The numbers must be E.164.
+        """
+        values = [
+            {
+                "e164": e164,
+                "label": label,
+                "active": True,
+                "workflow_id": workflow_id,
+                "default_caller_id": False,
+            }
+            for e164, label in labels.items()
+        ]
+        return await self._insert(user_id, configuration_id, values)
+
+    async def _insert(
+        self, user_id: str, configuration_id: str, numbers: Sequence[Mapping[str, Any]]
+    ) -> Sequence[Row[Any] | NumberSyncError]:
+        now = now_ms(self._clock)
+
+        async def insert_one(
+            connection: AsyncConnection, configuration: Row[Any], values: Mapping[str, Any]
+        ) -> Row[Any]:
+            await self._refuse_taken_number(connection, user_id, values["e164"])
+            if values["default_caller_id"]:
                 await self._clear_default(connection, configuration_id, now)
             row: Row[Any] = (
-                await connection.execute(insert(phone_numbers).values(values).returning(phone_numbers))
+                await connection.execute(
+                    insert(phone_numbers)
+                    .values(
+                        **values,
+                        id=new_id(),
+                        configuration_id=configuration_id,
+                        user_id=user_id,
+                        created_at=now,
+                        updated_at=now,
+                    )
+                    .returning(phone_numbers)
+                )
             ).one()
-            known, reference = await detaching.take_over(connection, configuration, e164)
+            known, reference = await detaching.take_over(connection, configuration, row.e164)
             await store.begin(
                 connection,
                 number_id=row.id,
@@ -86,6 +115,31 @@ class Numbers:
             )
             await publishing.publish_number(connection, row)
             return row
+
+        async def work(connection: AsyncConnection) -> list[Row[Any] | NumberSyncError]:
+            # Locked: two numbers added at once cannot both become the default, and the configuration cannot go.
+            configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
+            held = (
+                await connection.execute(
+                    select(func.count())
+                    .select_from(phone_numbers)
+                    .where(phone_numbers.c.configuration_id == configuration_id)
+                )
+            ).scalar_one()
+            for workflow_id in {values["workflow_id"] for values in numbers} - {None}:
+                await _lock_workflow(connection, user_id, workflow_id)
+            outcomes: list[Row[Any] | NumberSyncError] = []
+            for values in numbers:
+                if held >= self._limit:
+                    outcomes.append(LimitError(f"a configuration can have at most {self._limit} numbers"))
+                    continue
+                try:
+                    outcomes.append(await insert_one(connection, configuration, values))
+                except ConflictError as error:
+                    outcomes.append(error)
+                else:
+                    held += 1
+            return outcomes
 
         return await self._database.transact(work)
 
