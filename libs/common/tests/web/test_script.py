@@ -183,6 +183,30 @@ async def test_who_was_signed_out_meanwhile_is_told_and_keeps_what_was_entered(
         await expect(page.get_by_label("Name")).to_have_value("a long story")
 
 
+async def test_no_name_makes_a_page_wider_than_its_window(chromium: Path, tmp_path: Path) -> None:
+    service = make_service(tmp_path)
+    (tmp_path / "long.html").write_text("""{% extends "base.html" %}{% import "parts.html" as parts %}
+{% block title %}{{ name }}{% endblock %}{% block content %}
+{{ parts.breadcrumb([("Home", "/"), (name, "/page"), (name, none)]) }}{{ parts.head(name, name) }}
+{% call parts.table("Names", ["Name", "Name", ""]) %}<tr><td data-label="Name"><a href="/page">{{ name }}</a></td>
+<td data-label="Name"><div>{{ name }}</div></td><td class="actions-cell"><a href="/page">Edit</a></td></tr>{% endcall %}
+<ul class="plain-list"><li class="row"><a href="/page">1</a><span>{{ name }}</span><span>{{ name }}</span></li></ul>
+{% endblock %}""")
+
+    @service.app.get("/long")
+    async def long(request: Request, user: PageUser = Depends(service.site.user)) -> Response:  # noqa: B008
+        return service.site.render(request, "long.html", user, name="W" * 100)
+
+    async with opened(service, tmp_path) as (page, _):
+        await page.goto("/long")
+        for width in (1280, 800, 360):
+            await page.set_viewport_size({"width": width, "height": 800})
+            wide = await page.evaluate(
+                "[...document.querySelectorAll('td, li, h1, p')].map(one => one.getBoundingClientRect().right)"
+            )
+            assert max(wide) <= width
+
+
 async def test_everything_works_without_script(chromium: Path, tmp_path: Path) -> None:
     service = make_service(tmp_path)
     async with opened(service, tmp_path) as (page, _):
