@@ -422,6 +422,22 @@ async def test_a_throttled_account_rests_as_a_whole_and_then_goes_on(board: Boar
     assert len(account.pushes()) == 11
 
 
+async def test_who_is_throttled_on_an_account_he_only_names_does_not_make_it_rest_for_its_owner(
+    board: Board,
+) -> None:
+    account = board.accounts[SID].own(ONE)
+    account.faults = [RestError("busy", "20429", "too many", 3600.0)]
+    claim = await board.configure(user="bob", credentials={**TWILIO, "auth_token": "not0the0token"})
+    theirs = await board.add_as("bob", claim, TWO)
+    async with running(board.reconciler()) as reconciler:
+        await board.at_rest(reconciler)
+        assert (await board.state(theirs)).reason == "rate-limited"
+        main = await board.configure()
+        number = await board.add(main, ONE)
+        await board.at_rest(reconciler)
+    assert (await board.state(number)).state == "synced"
+
+
 async def test_credentials_of_another_account_set_the_old_one_back(board: Board) -> None:
     other = OTHER_TWILIO["account_sid"]
     board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")

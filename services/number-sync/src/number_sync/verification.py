@@ -16,6 +16,7 @@ from number_sync.configurations import find_configuration
 from number_sync.database import Clock, Database, now_ms
 from number_sync.inquiries import Inquiries
 from number_sync.schema import configurations
+from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
 from offhook.providers.base import AccountFacts, ProviderAdapter, RestError
 from offhook.security.keyring import Keyring
@@ -97,16 +98,16 @@ class Verifier:
                 "not-verified", NO_ADAPTER, f"This version has no adapter for {row.provider[:32]}."
             )
         asked_at = now_ms(self._clock)
-        answer = await self._try(adapter, row.account, credentials, asked_at)
+        answer = await self._try(adapter, paced_as(row.user_id, row.account), credentials, asked_at)
         return await self._keep(configuration_id, credentials, answer)
 
     async def _try(
-        self, adapter: ProviderAdapter, account: str, credentials: Mapping[str, str], asked_at: int
+        self, adapter: ProviderAdapter, paced: str, credentials: Mapping[str, str], asked_at: int
     ) -> Verification:
         try:
             facts = await self._inquiries.ask(
                 adapter.name,
-                account,
+                paced,
                 credentials,
                 "check",
                 lambda rest: rest.check(),

@@ -132,11 +132,17 @@ class Group:
     provider: str
     account: str
     configuration_id: str
+    user_id: str
 
 
 async def due_groups(connection: AsyncConnection, *, now: int, limit: int) -> list[Group]:
     """Those that have waited longest first."""
-    by = (detachments.c.provider, detachments.c.account, detachments.c.configuration_id)
+    by = (
+        detachments.c.provider,
+        detachments.c.account,
+        detachments.c.configuration_id,
+        detachments.c.user_id,
+    )
     rows = await connection.execute(
         select(*by)
         .where(detachments.c.state == OPEN, detachments.c.due_at <= now)
@@ -144,7 +150,7 @@ async def due_groups(connection: AsyncConnection, *, now: int, limit: int) -> li
         .order_by(func.min(detachments.c.due_at), *by)
         .limit(limit)
     )
-    return [Group(row.provider, row.account, row.configuration_id) for row in rows]
+    return [Group(row.provider, row.account, row.configuration_id, row.user_id) for row in rows]
 
 
 async def next_due(connection: AsyncConnection) -> int | None:

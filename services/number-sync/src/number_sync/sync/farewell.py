@@ -10,6 +10,7 @@ from number_sync import credentials as creds
 from number_sync.database import Clock, Database, now_ms
 from number_sync.sync import detaching, state, store
 from number_sync.sync.leases import Lease
+from number_sync.sync.pacing import paced_as
 from number_sync.sync.releasing import release_line, release_shared
 from number_sync.sync.requests import AccountRequests, Requests, TroubleError
 from number_sync.sync.state import Schedule
@@ -60,7 +61,7 @@ class Farewell:
         if adapter is None:
             await self._give_up(rows, state.NO_ADAPTER.sentence)
             return
-        account = self._requests.account(adapter, group.account, credentials)
+        account = self._requests.account(adapter, paced_as(group.user_id, group.account), credentials)
         try:
             few = [row.e164 for row in rows] if len(rows) <= MAX_ONE_BY_ONE else None
             lines = {

@@ -20,7 +20,12 @@ _WORTH_WAITING_S: Final = 10.0
 _MOST_ACCOUNTS: Final = 10_000
 
 Account = tuple[str, str]
-"""Provider and account."""
+"""Provider and account; at a pace, the account as it is one user's: see `paced_as`."""
+
+
+def paced_as(user_id: str, account: str) -> str:
+    """Each user has a pace of his own: anybody can name an account, and have himself throttled on its behalf."""
+    return f"{user_id}/{account}"
 
 
 class RestingError(RestError):

@@ -20,7 +20,7 @@ from number_sync.database import Clock, Database, now_ms
 from number_sync.sync import detaching, store
 from number_sync.sync.farewell import Farewell
 from number_sync.sync.leases import Lease, lease_name
-from number_sync.sync.pacing import Account
+from number_sync.sync.pacing import Account, paced_as
 from number_sync.sync.requests import Requests
 from number_sync.sync.round import Round
 from number_sync.sync.state import STATES, Schedule
@@ -138,7 +138,7 @@ class Reconciler:
             return
         now = self._now()
         share = self._settings.rounds // 2 or 1
-        busy = {*self._running.values(), *self._held_off, *self._requests.pacer.resting()}
+        busy = {*self._running.values(), *self._held_off}
         # More than are free: several may be of one account.
         async with self._database.read() as connection:
             due = await store.due_configurations(
@@ -146,12 +146,13 @@ class Reconciler:
                 now=now,
                 limit=4 * self._settings.rounds,
                 busy=[account for _, account in busy],
+                resting=[paced for _, paced in self._requests.pacer.resting()],
                 failing=len(self._failing) < share,
             )
             groups = await detaching.due_groups(connection, now=now, limit=4 * self._settings.rounds)
         for configuration in due:
             account = (configuration.provider, configuration.account)
-            if self._may_begin(account, failing=configuration.failing):
+            if self._may_begin(account, configuration.user_id, failing=configuration.failing):
                 self._begin(
                     account,
                     self._compare(account, configuration.configuration_id),
@@ -159,17 +160,18 @@ class Reconciler:
                 )
         for group in groups:
             account = (group.provider, group.account)
-            if self._may_begin(account, failing=False):
+            if self._may_begin(account, group.user_id, failing=False):
                 self._begin(account, self._let_go(account, group), failing=False)
 
-    def _may_begin(self, account: Account, *, failing: bool) -> bool:
+    def _may_begin(self, account: Account, user_id: str, *, failing: bool) -> bool:
+        provider, name = account
         share = max(1, self._settings.rounds // 2)
         return (
             len(self._running) < self._settings.rounds
             and account not in self._running.values()
             and not (failing and len(self._failing) >= share)
             and self._held_off.get(account, 0.0) <= time.monotonic()
-            and self._requests.pacer.rests_for(*account) == 0
+            and self._requests.pacer.rests_for(provider, paced_as(user_id, name)) == 0
         )
 
     def _begin(self, account: Account, work: Awaitable[None], *, failing: bool) -> None:

@@ -63,7 +63,7 @@ class Requests:
     def account(
         self, adapter: ProviderAdapter, account: str, credentials: Mapping[str, str]
     ) -> "AccountRequests":
-        """For one round: its requests share connections."""
+        """For one round: its requests share connections. `account`: see `pacing.paced_as`."""
         return AccountRequests(self, adapter, account, credentials)
 
     def rest(self, provider: str, account: str, credentials: Mapping[str, str]) -> Rest:

@@ -16,6 +16,7 @@ from number_sync import credentials as creds
 from number_sync.database import Clock, Database, now_ms
 from number_sync.sync import state, store
 from number_sync.sync.leases import Lease
+from number_sync.sync.pacing import paced_as
 from number_sync.sync.releasing import release_line, release_shared
 from number_sync.sync.requests import AccountRequests, Requests, TroubleError
 from number_sync.sync.state import Review, Schedule, Standing
@@ -89,7 +90,9 @@ class Round:
         except KeyringError:
             await self._troubled([*wanted, *unwanted], TroubleError(state.KEY_LOST))
             return
-        account = self._requests.account(adapter, work.configuration.account, credentials)
+        configuration = work.configuration
+        paced = paced_as(configuration.user_id, configuration.account)
+        account = self._requests.account(adapter, paced, credentials)
         try:
             lines = await self._lines(account, [*wanted, *unwanted])
         except TroubleError as trouble:

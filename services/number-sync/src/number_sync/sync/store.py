@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
 from number_sync.schema import configurations, number_states, phone_numbers, shared_states
+from number_sync.sync.pacing import paced_as
 from number_sync.sync.state import Book, Difference, Drift, Standing, State, merged
 
 
@@ -100,13 +101,22 @@ class DueConfiguration:
     configuration_id: str
     provider: str
     account: str
+    user_id: str
     failing: bool
 
 
 async def due_configurations(
-    connection: AsyncConnection, *, now: int, limit: int, busy: Iterable[str], failing: bool
+    connection: AsyncConnection,
+    *,
+    now: int,
+    limit: int,
+    busy: Iterable[str],
+    resting: Iterable[str],
+    failing: bool,
 ) -> list[DueConfiguration]:
-    """Those that have waited longest first, without those of the accounts `busy`; the failing ones only if `failing`."""
+    """Those that have waited longest first, without those of the accounts `busy`, and of `resting` (`pacing.paced_as`);
+    the failing ones only if `failing`."""
+    paced = configurations.c.user_id + paced_as("", "") + configurations.c.account
     held_up = func.max(number_states.c.attempts)
     first = func.min(number_states.c.due_at)
     rows = await connection.execute(
@@ -114,16 +124,28 @@ async def due_configurations(
             configurations.c.id,
             configurations.c.provider,
             configurations.c.account,
+            configurations.c.user_id,
             held_up.label("attempts"),
         )
         .join(number_states, number_states.c.configuration_id == configurations.c.id)
-        .where(number_states.c.due_at <= now, configurations.c.account.not_in(list(busy)))
-        .group_by(configurations.c.id, configurations.c.provider, configurations.c.account)
+        .where(
+            number_states.c.due_at <= now,
+            configurations.c.account.not_in(list(busy)),
+            paced.not_in(list(resting)),
+        )
+        .group_by(
+            configurations.c.id,
+            configurations.c.provider,
+            configurations.c.account,
+            configurations.c.user_id,
+        )
         .having(held_up >= 0 if failing else held_up == 0)
         .order_by(first, configurations.c.id)
         .limit(limit)
     )
-    return [DueConfiguration(row.id, row.provider, row.account, row.attempts > 0) for row in rows]
+    return [
+        DueConfiguration(row.id, row.provider, row.account, row.user_id, row.attempts > 0) for row in rows
+    ]
 
 
 async def next_due(connection: AsyncConnection) -> int | None:
