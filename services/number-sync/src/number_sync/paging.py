@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, Table, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.errors import InvalidError
+from offhook.identities import is_id
 
 MAX_LIMIT: Final = 500
 DEFAULT_LIMIT: Final = 100
@@ -27,9 +28,10 @@ async def page_of(
     """A page of the rows of `table` for which `mine` holds."""
     query = select(table).where(mine).order_by(table.c.created_at, table.c.id).limit(limit + 1)
     if after is not None:
-        last = (
-            await connection.execute(select(table.c.created_at).where(mine, table.c.id == after))
-        ).scalar_one_or_none()
+        last = None
+        if is_id(after):  # else PostgreSQL may refuse it: a text of its holds no NUL
+            query_last = select(table.c.created_at).where(mine, table.c.id == after)
+            last = (await connection.execute(query_last)).scalar_one_or_none()
         if last is None:
             raise InvalidError("after", "there is no such item; start again without `after`")
         query = query.where(
