@@ -73,3 +73,20 @@ async def test_an_account_that_asks_too_much_rests_for_everybody_and_others_do_n
         await check(asking)
     assert len(carrier.rest_log.requests()) == asked
     assert await check(asking, OTHER_TWILIO) == OTHER_TWILIO["account_sid"]
+
+
+async def test_an_account_whose_requests_wait_for_their_turn_keeps_nobody_else_waiting(
+    carrier: CarrierSim,
+) -> None:
+    for credentials in (TWILIO, OTHER_TWILIO):
+        carrier.twilio.add_account(credentials["account_sid"], credentials["auth_token"])
+    asking = inquiries(carrier, pacer=Pacer(0.5), concurrency=2)
+    many = [asyncio.create_task(check(asking, within_s=6)) for _ in range(6)]
+    await asyncio.sleep(0.5)
+    try:
+        sid = await check(asking, OTHER_TWILIO, within_s=1)
+        assert sid == OTHER_TWILIO["account_sid"]
+    finally:
+        for each in many:
+            each.cancel()
+        await asyncio.wait(many)

@@ -10,20 +10,41 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
 
 
 class Slots:
-    """At most `limit` blocking calls at a time."""
+    """At most `limit` blocking calls at a time, and half of them for one owner."""
 
     def __init__(self, limit: int) -> None:
         self._free = asyncio.Semaphore(limit)
+        self._share = max(1, limit // 2)
+        # An owner's is kept alive by whoever waits for it, and by the slots in use.
+        self._owned: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def reserve(self) -> "Slot":
-        """Wait for a free slot. You must call `Slot.start` or `Slot.release`."""
-        await self._free.acquire()
-        return Slot(self._free.release)
+    async def reserve(self, owner: str | None = None) -> "Slot":
+        """Wait for a free slot. You must call `Slot.start` or `Slot.release`. `owner`: whose call it is, so that one who
+        asks a lot holds up nobody else."""
+        if owner is None:
+            await self._free.acquire()
+            return Slot(self._free.release)
+        own = self._owned.get(owner)
+        if own is None:
+            own = self._owned[owner] = asyncio.Semaphore(self._share)
+        await own.acquire()
+        try:
+            await self._free.acquire()
+        except BaseException:
+            own.release()
+            raise
+
+        def release() -> None:
+            own.release()
+            self._free.release()
+
+        return Slot(release)
 
 
 class Slot:

@@ -47,7 +47,8 @@ class Inquiries:
         """What `question` returns; it is run in a thread. `operation` names it in the metrics.
 
         Raises `RestError`, also when there is no answer within `within_s` seconds: the request is then left behind and
-        keeps its slot until it ends. Slots are counted per provider, so that one that hangs delays nobody else.
+        keeps its slot until it ends. Slots are counted per provider, and one account gets half of them at most, so that
+        what hangs or has to wait for its turn delays nobody else. `account`: see `pacing.paced_as`.
         """
 
         pacer = self._pacer
@@ -61,7 +62,7 @@ class Inquiries:
         outcome = "unanswered"
         try:
             async with asyncio.timeout(within_s):
-                slot = await slots.reserve()
+                slot = await slots.reserve(account)
                 answer = await slot.start(call)
             outcome = "ok"
             if pacer is not None:
