@@ -1,9 +1,11 @@
 """A workflow's agent is tried for its owner, with what is stored of it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from running_number_sync import KEYRING, RunService, Service
+from sqlalchemy import Row
 from websockets.asyncio.server import ServerConnection, serve
 
 from number_sync.database import Database
@@ -61,8 +63,26 @@ async def test_an_agent_whose_headers_are_lost_is_not_called(run_service: RunSer
         assert "enter them again" in answer.json()["detail"]
 
 
+async def create(workflows: Workflows, user_id: str, port: int) -> Row[Any]:
+    return await workflows.create(
+        user_id,
+        {
+            "name": "W",
+            "agent_url": f"ws://127.0.0.1:{port}/",
+            "agent_protocol": "pcm",
+            "sample_rate": 16000,
+            "headers": {},
+            "record_audio": False,
+            "fallback": {},
+            "metadata": {},
+        },
+    )
+
+
 @on_sqlite
-async def test_only_so_many_agents_are_tried_at_a_time(database: Database) -> None:
+async def test_only_so_many_agents_are_tried_at_a_time_and_half_of_them_for_one_user(
+    database: Database,
+) -> None:
     workflows = Workflows(database, Keyring.parse(KEYRING), clock=lambda: 1.0)
     called, leave = asyncio.Event(), asyncio.Event()
 
@@ -72,19 +92,7 @@ async def test_only_so_many_agents_are_tried_at_a_time(database: Database) -> No
 
     async with serve(agent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        row = await workflows.create(
-            "ada",
-            {
-                "name": "W",
-                "agent_url": f"ws://127.0.0.1:{port}/",
-                "agent_protocol": "pcm",
-                "sample_rate": 16000,
-                "headers": {},
-                "record_audio": False,
-                "fallback": {},
-                "metadata": {},
-            },
-        )
+        row, theirs = [await create(workflows, user, port) for user in ("ada", "bob")]
         trials = Trials(workflows, at_once=1)
         first = asyncio.create_task(trials.run("ada", row.id))
         await called.wait()
@@ -93,3 +101,15 @@ async def test_only_so_many_agents_are_tried_at_a_time(database: Database) -> No
         leave.set()
         assert (await first).connected
         assert (await trials.run("ada", row.id)).connected
+        leave.clear()
+        called.clear()
+        trials = Trials(workflows, at_once=2)
+        first = asyncio.create_task(trials.run("ada", row.id))
+        await called.wait()
+        with pytest.raises(BusyError):
+            await trials.run("ada", row.id)
+        others = asyncio.create_task(trials.run("bob", theirs.id))
+        await asyncio.sleep(0.1)
+        leave.set()
+        assert (await first).connected
+        assert (await others).connected

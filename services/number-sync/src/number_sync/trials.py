@@ -1,6 +1,7 @@
 """Trying a workflow's agent: for whom, with what is stored, and how many at a time."""
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from number_sync.errors import BusyError, ConflictError
@@ -9,13 +10,15 @@ from number_sync.workflows import Workflows
 from offhook.errors import KeyringError
 
 AT_ONCE: Final = 8
-"""In one process; each takes seconds and a connection."""
+"""In one process; each takes seconds and a connection. Half of them are for one user at most."""
 
 
 class Trials:
     def __init__(self, workflows: Workflows, *, at_once: int = AT_ONCE) -> None:
         self._workflows = workflows
         self._free = asyncio.Semaphore(at_once)
+        self._share = max(1, at_once // 2)
+        self._running: Counter[str] = Counter()
 
     async def run(self, user_id: str, workflow_id: str) -> Trial:
         """Call the workflow's agent as the bridge would. Takes about `trial.TOTAL_S` seconds at most.
@@ -29,7 +32,7 @@ class Trials:
             raise ConflictError(
                 "the stored headers cannot be opened, because the key ring has lost their key; enter them again"
             ) from None
-        if self._free.locked():
+        if self._free.locked() or self._running[user_id] >= self._share:
             raise BusyError("too many agents are being tried at this moment; try again in a few seconds")
         agent = TrialAgent(
             url=row.agent_url,
@@ -40,5 +43,11 @@ class Trials:
             user_id=row.user_id,
             metadata=row.metadata,
         )
-        async with self._free:
-            return await try_agent(agent)
+        self._running[user_id] += 1
+        try:
+            async with self._free:
+                return await try_agent(agent)
+        finally:
+            self._running[user_id] -= 1
+            # `+` leaves out who has none: nothing grows with the number of users.
+            self._running = +self._running
