@@ -13,6 +13,15 @@ class ConflictError(NumberSyncError):
     """It contradicts something that is stored; says what."""
 
 
+class OutdatedError(ConflictError):
+    """It was changed since whoever wants to change it has looked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this was changed since the page was loaded; reload the page, look, and make your change again"
+        )
+
+
 class InvalidError(NumberSyncError):
     """A value cannot be accepted. `field` is its name in the request, dotted; the message never holds a secret."""
 

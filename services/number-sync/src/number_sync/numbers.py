@@ -10,7 +10,14 @@ from number_sync import publishing
 from number_sync.configurations import find_configuration
 from number_sync.database import Clock, Database, now_ms
 from number_sync.e164 import PhoneNumberError, to_e164
-from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError, NumberSyncError
+from number_sync.errors import (
+    ConflictError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    NumberSyncError,
+    OutdatedError,
+)
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
 from number_sync.sync import detaching, store
@@ -154,14 +161,23 @@ class Numbers:
             return await page_of(connection, phone_numbers, mine, limit=limit, after=after)
 
     async def update(
-        self, user_id: str, configuration_id: str, number_id: str, changes: Mapping[str, Any]
+        self,
+        user_id: str,
+        configuration_id: str,
+        number_id: str,
+        changes: Mapping[str, Any],
+        *,
+        seen: int | None = None,
     ) -> Row[Any]:
-        """`changes` may hold label, active, workflow_id (None: nobody answers), default_caller_id."""
+        """`changes` may hold label, active, workflow_id (None: nobody answers), default_caller_id. `seen`: the
+        `updated_at` of what they are about; raises `OutdatedError` when there is another."""
         now = now_ms(self._clock)
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             await find_configuration(connection, user_id, configuration_id, lock=True)
             row = await self._find(connection, user_id, configuration_id, number_id, lock=True)
+            if seen is not None and seen != row.updated_at:
+                raise OutdatedError
             if not changes:
                 return row
             if changes.get("workflow_id") is not None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from number_sync import credentials as creds
 from number_sync import publishing
 from number_sync.database import Clock, Database, now_ms
-from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError
+from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError, OutdatedError
 from number_sync.masks import is_mask, mask
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
@@ -80,12 +80,17 @@ class Workflows:
                 connection, workflows, workflows.c.user_id == user_id, limit=limit, after=after
             )
 
-    async def update(self, user_id: str, workflow_id: str, changes: Mapping[str, Any]) -> Row[Any]:
-        """`headers`, when given, replaces all headers; a mask as a value keeps the stored one of that name."""
+    async def update(
+        self, user_id: str, workflow_id: str, changes: Mapping[str, Any], *, seen: int | None = None
+    ) -> Row[Any]:
+        """`headers`, when given, replaces all headers; a mask as a value keeps the stored one of that name. `seen`: the
+        `updated_at` of what is changed; raises `OutdatedError` when there is another."""
         now = now_ms(self._clock)
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             row = await self._find(connection, user_id, workflow_id, lock=True)
+            if seen is not None and seen != row.updated_at:
+                raise OutdatedError
             columns = dict(changes)
             if not columns:
                 return row

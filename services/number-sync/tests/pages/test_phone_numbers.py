@@ -106,6 +106,21 @@ async def test_a_number_is_changed_and_the_number_itself_stays(ada: Browser, ser
     assert "default caller ID" in listed.text
 
 
+async def test_a_form_that_is_out_of_date_undoes_nothing(ada: Browser, service: Service) -> None:
+    number = await a_number(service, await a_configuration(service), "+14155551234")
+    old = await ada.open(number)
+    workflow = id_of(await a_workflow(service))
+    await (await ada.open(number)).send(number, {"workflow_id": workflow})
+    refused = await old.send(number, {"label": "Desk"})
+    assert refused.status == 409
+    assert "changed since the page was loaded" in refused.text
+    stored = (await service.api.get(number)).json()
+    assert (stored["label"], stored["workflow_id"]) == ("", workflow)
+    # Whoever has seen that may do it.
+    await refused.send(number, {"workflow_id": workflow})
+    assert (await service.api.get(number)).json()["label"] == "Desk"
+
+
 async def test_a_failure_stands_with_its_remedy_beside_the_number_and_on_its_page(
     ada: Browser, service: Service
 ) -> None:

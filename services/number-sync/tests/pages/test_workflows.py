@@ -88,6 +88,17 @@ async def test_a_header_kept_empty_keeps_its_value_and_one_without_a_name_goes(
     assert list(stored["headers"]) == ["Authorization"]
 
 
+async def test_a_form_that_is_out_of_date_undoes_nothing(ada: Browser, service: Service) -> None:
+    workflow = await a_workflow(service)
+    old = await ada.open(workflow)
+    await (await ada.open(workflow)).send(workflow, {"agent_url": "wss://new.example.com/call"})
+    refused = await old.send(workflow, {"name": "Reception"})
+    assert refused.status == 409
+    assert "changed since the page was loaded" in refused.text
+    stored = (await service.api.get(workflow)).json()
+    assert (stored["name"], stored["agent_url"]) == ("Desk", "wss://new.example.com/call")
+
+
 async def test_a_secret_header_is_not_in_the_form_that_comes_back(ada: Browser) -> None:
     sent = filled(**{"name": "", "header.0.name": "Authorization", "header.0.value": SECRET})
     page = await (await ada.open(NEW)).send(NEW, sent)

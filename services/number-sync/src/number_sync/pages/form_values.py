@@ -13,6 +13,12 @@ def texts(form: Form, *names: str) -> dict[str, str]:
     return {name: text_of(form, name) for name in names}
 
 
+def seen(form: Form) -> int | None:
+    """The `updated_at` of what the form was made from; None: it does not say."""
+    text = text_of(form, "seen")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
 def ticked(form: Form, name: str) -> bool:
     """Whether a checkbox was ticked: a browser sends nothing for one that was not."""
     return text_of(form, name) not in ("", "off", "false")

@@ -15,7 +15,7 @@ from number_sync.errors import InvalidError, NotFoundError, NumberSyncError
 from number_sync.pages import reading
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.countries import countries, readable
-from number_sync.pages.form_values import choice, ticked
+from number_sync.pages.form_values import choice, seen, ticked
 from number_sync.standing import standings
 from offhook.http.problems import Problem
 from offhook.web import PageUser, Site
@@ -168,7 +168,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
                 workflow_id=choice(form, "workflow_id"),
                 default_caller_id=ticked(form, "default_caller_id"),
             )
-            await numbers.update(user.user_id, configuration_id, number_id, dict(body))
+            await numbers.update(user.user_id, configuration_id, number_id, dict(body), seen=seen(form))
         except NotFoundError:
             found = await detail_context(user, configuration_id, number_id, form)
             return refuse(site, request, "number.html", user, 422, _NO_WORKFLOW, **found)

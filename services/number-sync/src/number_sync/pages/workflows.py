@@ -13,7 +13,7 @@ from number_sync.errors import ConflictError, NumberSyncError
 from number_sync.pages import reading
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.countries import readable
-from number_sync.pages.form_values import header_refusals, headers_of
+from number_sync.pages.form_values import header_refusals, headers_of, seen
 from number_sync.pages.refusals import sentence
 from number_sync.pages.trial_view import trial_view
 from number_sync.pages.workflow_form import WorkflowForm, new_form, sent_form, stored_form, workflow_in
@@ -117,7 +117,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         if not refusals:
             try:
                 changes = workflow_in(form, headers).model_dump(exclude={"metadata"})
-                await workflows.update(user.user_id, workflow_id, changes)
+                await workflows.update(user.user_id, workflow_id, changes, seen=seen(form))
             except (ValidationError, NumberSyncError) as error:
                 status, found = refusals_of(error)
                 refusals = header_refusals(form, found)
