@@ -17,7 +17,8 @@ class VonageCredentials(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    application_id: _Required = Field(
+    # A UUID. As Vonage writes it in its requests: it is compared letter by letter there.
+    application_id: Annotated[_Required, StringConstraints(to_lower=True)] = Field(
         title="Application ID", description="The application the numbers are linked to."
     )
     private_key: _Pem = Field(
