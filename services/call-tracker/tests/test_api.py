@@ -253,6 +253,8 @@ async def test_calls_are_listed_in_pages_and_by_what_they_are(service: Service) 
     calls = [Call(run=f"run-{number}", call_id=f"CA{number}") for number in range(5)]
     await service.tell(*(call.received(at=number) for number, call in enumerate(calls)))
     await service.tell(calls[0].status("completed", 60))
+    for path in ("/calls", "/calls/run-0"):
+        assert (await service.mine.get(path)).headers["cache-control"] == "no-store"
     first = (await service.mine.get("/calls?limit=3")).json()
     assert [call["workflow_run_id"] for call in first["calls"]] == ["run-4", "run-3", "run-2"]
     rest = (await service.mine.get("/calls", params={"cursor": first["next_cursor"]})).json()

@@ -74,3 +74,8 @@ async def test_the_api_takes_the_cookie_and_then_asks_for_the_token(service: Ser
         assert answer.status_code == status
     program = service.browser(headers={"authorization": f"Bearer {KEYS['bob']}"})
     assert (await program.post("/api/v1/things")).json() == "bob"
+
+
+async def test_no_cache_keeps_what_the_api_tells_a_user(service: Service) -> None:
+    answer = await (await service.signed_in()).get("/api/v1/things")
+    assert answer.headers["cache-control"] == "no-store"

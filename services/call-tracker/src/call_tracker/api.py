@@ -325,7 +325,7 @@ def _accepted(answer: Answer) -> Response:
 
 
 def _json(status: int, body: bytes) -> Response:
-    return Response(body, status, media_type="application/json")
+    return Response(body, status, {"Cache-Control": "no-store"}, "application/json")
 
 
 def _no_such_call() -> Problem:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
@@ -123,12 +123,16 @@ def require_user(api_keys: ApiKeys, sessions: "Sessions | None" = None) -> Calla
     """A FastAPI dependency: the user id of the request's `Authorization: Bearer <key>`, or a 401 problem.
 
     With `sessions` a login's cookie is as good; a request with it that changes something must also have the
-    session's `X-CSRF-Token`, else 403. A bearer key that is wrong is refused whatever the cookie says.
+    session's `X-CSRF-Token`, else 403. A bearer key that is wrong is refused whatever the cookie says. What is answered
+    is this user's, so no cache is to keep it; a route that returns a response of its own says so itself.
     """
 
     async def user_id(
-        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+        request: Request,
+        response: Response,
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> str:
+        response.headers["Cache-Control"] = "no-store"
         if bearer is not None:
             user = api_keys.user_of(bearer.credentials)
             if user is not None:
