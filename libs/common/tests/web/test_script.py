@@ -21,7 +21,8 @@ pytestmark = pytest.mark.real
 
 _PAGE = """{% extends "base.html" %}{% import "forms.html" as forms %}{% import "parts.html" as parts %}
 {% block title %}Live{% endblock %}{% block content %}<div data-live="/board/live"></div>{% include "board.html" %}
-{% call forms.form("/save", user) %}{{ forms.field("name", "Name", "") }}{{ forms.secret("key", "Key") }}
+{% call forms.form("/save", user) %}<details open><summary>More</summary>
+{{ forms.field("name", "Name", "") }}</details>{{ forms.secret("key", "Key") }}
 {{ forms.button("Save") }}{% endcall %}{% endblock %}"""
 _BOARD = """{% import "forms.html" as forms %}{% import "parts.html" as parts %}<section id="board">
 <p id="text">{{ text }}</p>{{ parts.state(state, announce="+1 415") }}<a href="/page" id="link">A link</a>
@@ -107,6 +108,8 @@ async def test_a_refused_form_loses_nothing_and_an_accepted_one_goes_on(
         name, key = page.get_by_label("Name"), page.get_by_label("Key")
         await key.fill("a secret that is not typed twice")
         await name.fill("taken")
+        await page.get_by_text("More", exact=True).click()
+        await expect(name).to_be_hidden()
         await page.get_by_role("button", name="Save").click()
         await expect(page.locator("#f-name-error")).to_have_text("This name is taken.")
         await expect(name).to_be_focused()

@@ -241,6 +241,15 @@ async def test_the_accounts_numbers_are_listed_ticked_and_added_with_a_workflow(
     assert (await ada.open(f"{one}/import")).text.count("Added") == 2
 
 
+async def test_an_import_of_nothing_leads_to_the_list(ada: Browser, service: Service, account: Any) -> None:
+    account.add_number("+14155550001")
+    one = await a_configuration(service)
+    page = await (await ada.open(f"{one}/import")).send(f"{one}/import")
+    assert page.status == 422
+    assert '<a href="#f-numbers">Tick the numbers to add.</a>' in page.html
+    assert 'id="f-numbers"' in page.html
+
+
 async def test_a_number_that_cannot_be_added_is_told_and_the_others_are(
     ada: Browser, service: Service, account: Any
 ) -> None:

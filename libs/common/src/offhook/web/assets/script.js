@@ -122,6 +122,8 @@
       if (!field) { loose.push(name ? `${name}: ${message}` : message); continue; }
       const place = $(".field-error", field);
       field.classList.add("has-error");
+      const folded = field.closest("details");
+      if (folded) folded.open = true;
       if (place) { place.textContent = message; place.hidden = false; }
       const input = $("input, select, textarea", field);
       if (input) { input.setAttribute("aria-invalid", "true"); first = first || input; }
