@@ -167,7 +167,22 @@ async def test_another_public_url_sets_every_number_again(board: Board) -> None:
     for number in numbers:
         row = await board.state(number)
         assert (row.state, row.reason) == ("failed", "no-public-url")
-    assert voice_url(board, ONE) == ""
+
+
+async def test_a_lost_public_url_takes_no_phone_down(board: Board) -> None:
+    board.accounts[SID].own(ONE)
+    number = await board.add(await board.configure(), ONE)
+    await board.settle()
+    held = voice_url(board, ONE)
+    assert held.startswith(PUBLIC_URL)
+    await board.set_public_url(None)
+    await board.settle()
+    assert (await board.state(number)).reason == "no-public-url"
+    assert voice_url(board, ONE) == held
+    await board.set_public_url(PUBLIC_URL)
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+    assert voice_url(board, ONE) == held
 
 
 async def test_without_a_public_url_no_provider_is_asked(database: Database) -> None:

@@ -20,7 +20,6 @@ from number_sync.sync.state import (
     troubled,
 )
 from offhook.providers.lines import Obstacle
-from offhook.providers.obstacles import no_public_url
 
 SCHEDULE = Schedule(interval=180_000, retry=5_000, phase=17)
 NAMES = ("VoiceUrl", "VoiceMethod", "StatusCallback")
@@ -155,8 +154,11 @@ def test_what_was_there_before_and_is_ours_by_now_is_emptied() -> None:
     assert restoration(standing.book, found, same=equal) == {"VoiceUrl": ""}
 
 
-def test_without_a_public_url_a_number_that_should_be_answered_has_failed() -> None:
-    assert state.released(synced(), no_public_url(), now=1).state == "failed"
+def test_without_a_public_url_a_number_has_failed_and_what_is_known_of_it_is_kept() -> None:
+    before = synced()
+    after = state.stranded(before, now=1)
+    assert (after.state, after.reason, after.due_at) == ("failed", "no-public-url", NEVER)
+    assert after.book == before.book
 
 
 def test_a_password_in_somebodys_url_is_put_back_and_not_shown() -> None:

@@ -16,7 +16,6 @@ from number_sync.inquiries import Inquiries
 from number_sync.numbers import Numbers
 from number_sync.schema import phone_numbers
 from number_sync.sync.pacing import paced_as
-from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
 from offhook.providers.base import Line, ProviderAdapter, RestError
 from offhook.security.keyring import Keyring

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from number_sync.sync.state import NEVER, shown
+
 Kind = Literal["good", "info", "warning", "bad"]
 
 _KINDS: Final[Mapping[str, Kind]] = {"synced": "good", "drifted": "warning", "failed": "bad"}
 
 _TOLD: Final = ("synced", "pending", "drifted", "failed", "detached")
-
-# A `due_at` of the engine's that does not come.
-_NEVER: Final = 2**53 - 1
 
 # What is said where the sync engine has not (yet) said anything itself.
 _SENTENCES: Final[Mapping[str, str]] = {
@@ -90,12 +89,14 @@ def sync_view(found: Mapping[str, Any] | None, shared: Mapping[str, Any] | None 
         sentence=row.get("sentence") or _SENTENCES.get(state, ""),
         remedy=row.get("remedy") or "",
         settings=differs + same,
-        before=None if before is None else tuple((str(key), str(value)) for key, value in before.items()),
+        before=None
+        if before is None
+        else tuple((str(key), shown(str(value))) for key, value in before.items()),
         last_drift=_drift(row.get("last_drift")),
         compared_at=row.get("compared_at"),
         changed_at=row.get("changed_at"),
         pushed_at=row.get("pushed_at"),
-        next_at=None if (due := row.get("due_at")) is None or due >= _NEVER else due,
+        next_at=None if (due := row.get("due_at")) is None or due >= NEVER else due,
     )
 
 

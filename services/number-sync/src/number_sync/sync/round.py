@@ -24,7 +24,6 @@ from number_sync.sync.store import DueNumber, Work
 from offhook.errors import KeyringError
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, status_path
 from offhook.providers.base import Line, LineUrls, Obstacle, ProviderAdapter, Rest, Settings, Wanted
-from offhook.providers.obstacles import no_public_url
 from offhook.providers.rest import MAX_ONE_BY_ONE
 from offhook.security.keyring import Keyring
 from offhook.telemetry import metrics
@@ -109,20 +108,20 @@ class Round:
         rest needs no look."""
         wanted, unwanted, at_rest = [], [], []
         shared_remains = bool(work.shared.ours) and not work.any_answered
+        now = self._now()
         for number in work.numbers:
             if number.answered and work.public_url is not None:
                 wanted.append(number)
+            elif number.answered:
+                at_rest.append((number, state.stranded(number.standing, now=now)))
             elif number.standing.book.ours or shared_remains:
                 unwanted.append(number)
             else:
-                at_rest.append(number)
+                at_rest.append((number, state.released(number.standing, _why_not(number), now=now)))
         if at_rest:
-            now = self._now()
             async with self._database.write() as connection:
-                for number in at_rest:
-                    await store.save(
-                        connection, number, state.released(number.standing, _why_not(number), now=now)
-                    )
+                for number, standing in at_rest:
+                    await store.save(connection, number, standing)
         return wanted, unwanted
 
     async def _lines(self, account: AccountRequests, numbers: Sequence[DueNumber]) -> dict[str, Line]:
@@ -407,8 +406,6 @@ def _then(pending: _Pending) -> DueNumber:
 
 
 def _why_not(number: DueNumber) -> Obstacle:
-    if number.answered:
-        return no_public_url()
     return state.NO_WORKFLOW if number.active else state.INACTIVE
 
 

@@ -18,6 +18,7 @@ not been set yet. Drift may be left as it is (`repair=False`); it then stays dri
     an obstacle, or the provider's clear refusal -> failed
     no usable answer -----------------------------> as before; the third time in a row: failed
     nothing wanted, nothing of ours found --------> detached
+    wanted, but there is no public URL -----------> failed, nothing is touched
 
 Only `observed` makes a number synced, and only from an observation in which nothing differs.
 """
@@ -29,7 +30,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from offhook.providers.lines import Obstacle, Settings
-from offhook.providers.obstacles import ObstacleCode
+from offhook.providers.obstacles import no_public_url
 
 State = Literal["pending", "synced", "drifted", "failed", "detached"]
 STATES: Final[tuple[State, ...]] = ("pending", "synced", "drifted", "failed", "detached")
@@ -97,7 +98,7 @@ class Review:
 def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair: bool, now: int) -> Review:
     """Compare. Settings that are found but not wanted are none of our business. `now`: ms since 1970."""
     differs = tuple(
-        Difference(setting, _shown(value), _shown(found.get(setting, "")))
+        Difference(setting, shown(value), shown(found.get(setting, "")))
         for setting, value in wanted.items()
         if not same(setting, value, found.get(setting, ""))
     )
@@ -307,15 +308,16 @@ def letting_go(standing: Standing, why: Obstacle, *, now: int) -> Standing:
 
 
 def released(standing: Standing, why: Obstacle, *, now: int) -> Standing:
-    """Nothing of ours is at the provider. What was there before us is forgotten: it is there now.
-
-    A number that should be answered and cannot, for want of a public URL, has failed; the others are as their
-    operator wants them.
-    """
-    state: State = "failed" if why.code == ObstacleCode.NO_PUBLIC_URL else "detached"
+    """Nothing of ours is at the provider. What was there before us is forgotten: it is there now."""
     drift = standing.book.last_drift
     empty = replace(standing, book=Book(last_drift=drift and replace(drift, repaired=True)), compared=())
-    return _turn(empty, state, why, now=now, due_at=NEVER)
+    return _turn(empty, "detached", why, now=now, due_at=NEVER)
+
+
+def stranded(standing: Standing, *, now: int) -> Standing:
+    """To be answered, but nobody knows where: the provider is left as it is. A start without the setting, by mistake,
+    must not take every phone down."""
+    return _turn(standing, "failed", no_public_url(), now=now, due_at=NEVER)
 
 
 INACTIVE: Final = Obstacle(
@@ -384,5 +386,6 @@ def _names(differs: Sequence[Difference]) -> str:
     return ", ".join(each.setting for each in differs)
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
+    """A setting's value for people: without the user name and password of a URL."""
     return _USER_INFO.sub("//•••@", value)
