@@ -30,6 +30,12 @@ def test_a_new_user_is_led_to_a_configuration_first() -> None:
     assert found[1].links == ()
 
 
+def test_refused_credentials_are_to_be_corrected_first() -> None:
+    found = guide(configuration_ids=["c1"], refused=True, numbers=[], workflow_ids=[])
+    assert states(found) == ["current", "later", "later", "later"]
+    assert found[0].links[0].url == "/telephony-configurations/c1/edit"
+
+
 def test_a_configuration_without_numbers_leads_to_its_numbers() -> None:
     found = steps(workflows=())
     assert states(found) == ["done", "current", "later", "later"]

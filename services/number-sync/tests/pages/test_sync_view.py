@@ -46,7 +46,13 @@ def test_the_last_drift_and_what_was_there_before_are_told() -> None:
         "differs": [{"setting": "VoiceUrl", "wanted": "a", "found": "b"}],
         "repaired": True,
     }
-    view = sync_view({"state": "synced", "last_drift": drift, "before": {"VoiceUrl": "https://user:secret@them.example/voice"}})
+    view = sync_view(
+        {
+            "state": "synced",
+            "last_drift": drift,
+            "before": {"VoiceUrl": "https://user:secret@them.example/voice"},
+        }
+    )
     assert view.last_drift is not None
     assert (view.last_drift.at, view.last_drift.repaired) == (7, True)
     assert view.last_drift.settings[0].found == "b"

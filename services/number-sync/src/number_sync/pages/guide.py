@@ -66,11 +66,15 @@ class Step:
 def guide(
     *,
     configuration_ids: Sequence[str],
+    refused: bool = False,
     numbers: Sequence[GuideNumber],
     workflow_ids: Sequence[str],
 ) -> tuple[Step, ...]:
-    """The steps, for a user whose agents have not taken a call yet. `numbers`: the one to be called comes first."""
-    configured = bool(configuration_ids)
+    """The steps, for a user whose agents have not taken a call yet. `numbers`: the one to be called comes first.
+
+    `refused`: the provider refuses the credentials of all configurations.
+    """
+    configured = bool(configuration_ids) and not refused
     answering = next((number for number in numbers if number.answers), None)
     done = (configured, bool(numbers), bool(workflow_ids) and answering is not None)
     current = done.index(False) if False in done else len(done)
@@ -84,9 +88,13 @@ def guide(
     return (
         Step(
             "Add a configuration",
-            "Your account at a telephony provider, with its credentials.",
+            "The provider refuses the credentials. Correct them, and they are tried again."
+            if refused
+            else "Your account at a telephony provider, with its credentials.",
             state(0),
-            (Link("Add configuration", f"{CONFIGURATIONS}/new"),),
+            (Link("Correct the credentials", f"{CONFIGURATIONS}/{first}/edit"),)
+            if refused
+            else (Link("Add configuration", f"{CONFIGURATIONS}/new"),),
         ),
         Step(
             "Add a phone number",

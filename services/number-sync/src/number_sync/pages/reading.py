@@ -162,14 +162,15 @@ async def first_use(connection: AsyncConnection, user_id: str) -> tuple[Step, ..
     )
     if (await connection.execute(answered)).first() is not None:
         return ()
-    configuration_ids = (
+    usable = configurations.c.verification != "refused"
+    configuration = (
         await connection.execute(
-            select(configurations.c.id)
+            select(configurations.c.id, usable.label("usable"))
             .where(configurations.c.user_id == user_id)
-            .order_by(configurations.c.created_at, configurations.c.id)
+            .order_by(usable.desc(), configurations.c.created_at, configurations.c.id)
             .limit(1)
         )
-    ).scalars()
+    ).first()
     workflow_ids = (
         await connection.execute(select(workflows.c.id).where(workflows.c.user_id == user_id).limit(1))
     ).scalars()
@@ -205,7 +206,12 @@ async def first_use(connection: AsyncConnection, user_id: str) -> tuple[Step, ..
                 call_at=candidate.call_at,
             )
         )
-    return guide(configuration_ids=list(configuration_ids), numbers=numbers, workflow_ids=list(workflow_ids))
+    return guide(
+        configuration_ids=[] if configuration is None else [configuration.id],
+        refused=configuration is not None and not configuration.usable,
+        numbers=numbers,
+        workflow_ids=list(workflow_ids),
+    )
 
 
 def _state() -> ColumnElement[str]:
