@@ -1,3 +1,4 @@
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from customer import Customer
 from published_specs import PublishedSpecs
 
 from carrier_sim import CarrierSim
+
+# A shell's background jobs are started with SIGINT ignored, and so is everything they start: Ctrl-C could not be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
