@@ -73,7 +73,7 @@ async def test_numbers_that_were_there_before_are_compared_at_once(database_url:
     await database.migrate()
     async with database.read() as connection:
         configuration = (await connection.execute(select(configurations))).one()
-        due = await store.due_configurations(connection, now=1, limit=9, busy=[], failing=True)
+        due = await store.due_configurations(connection, now=1, limit=9, busy=[], resting=[], failing=True)
         work = await store.work_of(connection, "c", now=1)
     await database.close()
     assert (configuration.repair_drift, configuration.verification) == (True, "not-verified")
