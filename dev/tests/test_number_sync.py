@@ -453,13 +453,13 @@ async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothi
     await town.synced(held)
     rule = town.fault(held, do="silence")
     path = f"/telephony-configurations/{held.configuration}"
+    asked = town.sim.rest_log.count(held.account)
     # Less than the provider is waited for.
     answer = await town.installation.demo.client.delete(path, params={"numbers": "detach"}, timeout=2.8)
     assert answer.status_code == 204
     town.installation._entries[CONFIGURATIONS] -= 1
     town.installation._entries[NUMBERS] -= 1
     assert (await town.installation.demo.client.get(path)).status_code == 404
-    asked = town.sim.rest_log.count(held.account)
     await eventually(lambda: town.sim.rest_log.count(held.account) > asked)
     assert is_ours(town.at_twilio(held), town.tunnel.url), "nothing was let go yet"
     town.mend(rule)
