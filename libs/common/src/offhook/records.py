@@ -11,6 +11,15 @@ from offhook.events.calls import CallDirection, CallStatus, Party
 from offhook.events.envelope import EventData
 
 
+class DiallingRules(EventData):
+    """Where a configuration may call. `countries`: ISO 3166 codes, empty means everywhere; a number that begins with one
+    of `denied_prefixes` (E.164) is never called, one that begins with one of `allowed_prefixes` always is."""
+
+    countries: tuple[str, ...] = ()
+    allowed_prefixes: tuple[str, ...] = ()
+    denied_prefixes: tuple[str, ...] = ()
+
+
 class ConfigurationRecord(EventData):
     """A user's account at a provider. `account` is what the provider's requests name: Twilio Account SID, Vonage application id.
 
@@ -26,6 +35,10 @@ class ConfigurationRecord(EventData):
     sealed_credentials: str
     paused: bool = False
     default_for_outbound: bool = False
+    verification: Literal["verified", "refused", "not-verified"] = "not-verified"
+    dialling_rules: DiallingRules = Field(default_factory=DiallingRules)
+    max_concurrent_calls: int | None = None
+    max_calls_per_s: float | None = None
 
 
 class NumberRecord(EventData):
@@ -87,8 +100,22 @@ class PublicUrlRecord(EventData):
     url: str
 
 
+class RecordingFacts(EventData):
+    """The recording of a call. See `events.RecordingStored`."""
+
+    key: str
+    duration_ms: int
+    size_bytes: int
+    gaps_ms: tuple[tuple[int, int], ...] = ()
+    delete_after: str | None = None
+
+
 class CallState(EventData):
-    """The record of a call as call-tracker knows it now (topic `telephony.call-states.v1`, and the calls API)."""
+    """The record of a call as call-tracker knows it now (topic `telephony.call-states.v1`, and the calls API).
+
+    `reconciled`: the end was learned by asking the provider. `transfer`: what became of the last transfer. `transfer_of`:
+    the run whose caller this call was to take over.
+    """
 
     TYPE: ClassVar[str] = "record.call-state.v1"
     workflow_run_id: str
@@ -115,6 +142,10 @@ class CallState(EventData):
     price: str | None = None
     price_unit: str | None = None
     answered_by: str | None = None
+    reconciled: bool = False
+    transfer: str | None = None
+    transfer_of: str | None = None
+    recording: RecordingFacts | None = None
     caller_audio_ms: int = 0
     agent_audio_ms: int = 0
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -21,13 +21,13 @@ class Topic:
 
 CALL_EVENTS: Final = Topic(
     "telephony.call-events.v1", "workflow_run_id", "delete", 7 * _DAY_MS,
-    ("webhook-gateway", "media-bridge", "number-sync", "call-tracker"), ("call-tracker", "anybody"),
+    ("webhook-gateway", "media-bridge", "number-sync", "call-tracker", "recorder"), ("call-tracker", "anybody"),
     "What happened to a call, in order of arrival.",
 )  # fmt: skip
 CALL_COMMANDS: Final = Topic(
     "telephony.call-commands.v1", "workflow_run_id", "delete", _DAY_MS,
     ("call-tracker", "media-bridge"), ("number-sync",),
-    "What shall be done to a call at its provider: originate, hang up.",
+    "What shall be done to a call at its provider: originate, hang up, transfer, press keys, look it up.",
 )  # fmt: skip
 CALL_STATES: Final = Topic(
     "telephony.call-states.v1", "workflow_run_id", "compact", None,
@@ -64,9 +64,19 @@ WEBHOOK_AUDIT: Final = Topic(
     ("webhook-gateway",), ("call-tracker",),
     "Every request that claimed to come from a provider: verified, or refused and why.",
 )  # fmt: skip
+WEBHOOK_REPLAYS: Final = Topic(
+    "telephony.webhook-replays.v1", "webhook_audit_id", "delete", _DAY_MS,
+    ("call-tracker",), ("webhook-gateway",),
+    "Refused requests of providers that shall be tried again.",
+)  # fmt: skip
+CALL_NOTICES: Final = Topic(
+    "telephony.call-notices.v1", "workflow_run_id", "delete", 3600 * 1000,
+    ("webhook-gateway", "number-sync"), ("media-bridge",),
+    "What the agent of a call shall be told: who answered, a transfer that failed.",
+)  # fmt: skip
 MEDIA_TAPS: Final = Topic(
     "telephony.media-taps.v1", "workflow_run_id", "delete", 3600 * 1000,
-    ("media-bridge",), ("anybody",),
+    ("media-bridge",), ("recorder", "anybody"),
     "Audio of calls whose workflow asks for it, one record per call and second.",
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
@@ -77,5 +87,5 @@ DEAD_LETTERS: Final = Topic(
 
 ALL_TOPICS: Final = (
     CALL_EVENTS, CALL_COMMANDS, CALL_STATES, CONFIGURATIONS, NUMBERS, WORKFLOWS, SETTINGS, API_KEYS,
-    WEBHOOK_AUDIT, MEDIA_TAPS, DEAD_LETTERS,
+    WEBHOOK_AUDIT, WEBHOOK_REPLAYS, CALL_NOTICES, MEDIA_TAPS, DEAD_LETTERS,
 )  # fmt: skip

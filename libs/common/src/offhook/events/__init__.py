@@ -1,26 +1,44 @@
 """What happens to a call, as CloudEvents. See `envelope` for the wire form and `calls` for the vocabulary."""
 
-from offhook.events.audit import WebhookAudited
+from offhook.events.audit import (
+    WebhookAudited,
+    WebhookReplay,
+)
 from offhook.events.calls import (
     TERMINAL_STATUSES,
     AgentConnected,
     AgentLost,
+    AnsweredBy,
     CallDirection,
+    CallObserved,
     CallOriginated,
     CallReceived,
     CallRequested,
     CallStatus,
     CommandFailed,
+    DigitsSent,
     DtmfReceived,
     HangupRequested,
     InstructionsServed,
+    MachineDetection,
     MediaQuality,
     MediaStarted,
     MediaStopped,
     Party,
+    RecordingStored,
     StatusReported,
+    TransferEnded,
+    TransferMode,
+    TransferRequested,
+    TransferResult,
 )
-from offhook.events.commands import HangUp, Originate
+from offhook.events.commands import (
+    HangUp,
+    Observe,
+    Originate,
+    SendDigits,
+    Transfer,
+)
 from offhook.events.envelope import (
     Event,
     EventData,
@@ -30,17 +48,25 @@ from offhook.events.envelope import (
     new_event,
     registered_types,
 )
+from offhook.events.notices import (
+    AnsweredByNotice,
+    TransferNotice,
+)
 
 __all__ = [
     "TERMINAL_STATUSES",
     "AgentConnected",
     "AgentLost",
+    "AnsweredBy",
+    "AnsweredByNotice",
     "CallDirection",
+    "CallObserved",
     "CallOriginated",
     "CallReceived",
     "CallRequested",
     "CallStatus",
     "CommandFailed",
+    "DigitsSent",
     "DtmfReceived",
     "Event",
     "EventData",
@@ -48,13 +74,24 @@ __all__ = [
     "HangUp",
     "HangupRequested",
     "InstructionsServed",
+    "MachineDetection",
     "MediaQuality",
     "MediaStarted",
     "MediaStopped",
+    "Observe",
     "Originate",
     "Party",
+    "RecordingStored",
+    "SendDigits",
     "StatusReported",
+    "Transfer",
+    "TransferEnded",
+    "TransferMode",
+    "TransferNotice",
+    "TransferRequested",
+    "TransferResult",
     "WebhookAudited",
+    "WebhookReplay",
     "decode",
     "encode",
     "new_event",

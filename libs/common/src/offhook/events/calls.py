@@ -33,6 +33,11 @@ TERMINAL_STATUSES = frozenset(
 
 CallDirection = Literal["inbound", "outbound"]
 Leg = Literal["phone", "media"]
+MachineDetection = Literal["off", "detect", "detect-message-end"]
+"""Whether the provider shall find out who answers: a person or a machine; `detect-message-end` waits for the machine's beep."""
+TransferMode = Literal["cold", "warm"]
+TransferResult = Literal["completed", "declined", "busy", "no-answer", "failed", "unsupported"]
+AnsweredBy = Literal["human", "machine", "fax", "unknown"]
 
 
 class Party(StrEnum):
@@ -55,7 +60,8 @@ class CallEventData(EventData):
 class CallRequested(CallEventData):
     """Somebody asked for an outbound call (API). The run exists from here on.
 
-    `account` is the configuration's: callbacks of any other account are not about this call.
+    `account` is the configuration's: callbacks of any other account are not about this call. `transfer_of` is the run
+    whose caller shall be put through to this call (warm transfer).
     """
 
     TYPE: ClassVar[str] = "call.requested.v1"
@@ -66,6 +72,10 @@ class CallRequested(CallEventData):
     account: str | None = None
     from_number: str
     to_number: str
+    ring_timeout_s: int | None = None
+    time_limit_s: int | None = None
+    machine_detection: MachineDetection = "off"
+    transfer_of: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -223,13 +233,69 @@ class HangupRequested(CallEventData):
 class CommandFailed(CallEventData):
     """A command could not be carried out at the provider. `final`: it will not be tried again.
 
-    A failed `originate` ends the call as failed.
+    A failed `originate` ends the call as failed; any other leaves the call as it is.
     """
 
     TYPE: ClassVar[str] = "call.command-failed.v1"
-    command: Literal["originate", "hangup"]
+    command: Literal["originate", "hangup", "observe", "transfer", "dtmf"]
     command_id: str
     provider: str
     code: str
     message: str
     final: bool = True
+
+
+class CallObserved(CallEventData):
+    """The provider was asked what became of a call. What it said is told beside this, as `StatusReported` with `reconciled`.
+
+    `found` is False when the provider knows no such call: it has never been there, or is too old to be remembered.
+    """
+
+    TYPE: ClassVar[str] = "call.observed.v1"
+    provider: str
+    account: str
+    provider_call_id: str | None
+    found: bool
+    reason: str = ""
+
+
+class TransferRequested(CallEventData):
+    """Somebody wants the far end to talk with somebody else. `consult_run_id`: the call to that party (warm)."""
+
+    TYPE: ClassVar[str] = "call.transfer-requested.v1"
+    to_number: str
+    mode: TransferMode
+    requested_by: Party
+    consult_run_id: str | None = None
+
+
+class TransferEnded(CallEventData):
+    """What became of a transfer. `completed`: the two were connected; after anything else the agent has the call again."""
+
+    TYPE: ClassVar[str] = "call.transfer-ended.v1"
+    mode: TransferMode
+    result: TransferResult
+    detail: str | None = None
+
+
+class DigitsSent(CallEventData):
+    """Keys were pressed for the agent. Which ones is not told: they may be a PIN."""
+
+    TYPE: ClassVar[str] = "media.digits-sent.v1"
+    count: int
+    way: Literal["provider", "in-band"]
+
+
+class RecordingStored(CallEventData):
+    """The recorder closed a recording. `gaps_ms`: [from, to] in ms since the recording's start where audio is missing.
+
+    `key` is its name in the storage; two channels, caller left, agent right.
+    """
+
+    TYPE: ClassVar[str] = "recording.stored.v1"
+    key: str
+    duration_ms: int
+    sample_rate: int
+    size_bytes: int
+    gaps_ms: tuple[tuple[int, int], ...] = ()
+    delete_after: datetime | None = None

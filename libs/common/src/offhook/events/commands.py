@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from offhook.events.calls import CallEventData, Party
+from offhook.events.calls import CallEventData, MachineDetection, Party, TransferMode
 
 
 class Originate(CallEventData):
@@ -18,6 +18,9 @@ class Originate(CallEventData):
     from_number: str
     to_number: str
     ring_timeout_s: int = Field(default=60, ge=5, le=600)
+    time_limit_s: int | None = Field(default=None, ge=10, le=86_400)
+    machine_detection: MachineDetection = "off"
+    transfer_of: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -30,3 +33,44 @@ class HangUp(CallEventData):
     provider_call_id: str | None
     requested_by: Party
     reason: str = ""
+
+
+class Observe(CallEventData):
+    """Ask the provider what became of the call, and tell it as an event. Numbers and time find a call whose id is not known.
+
+    `requested_at` is when the call began, ISO 8601; `reason` why it is asked: `silence`, `start`, `cost`, `operator`.
+    """
+
+    TYPE: ClassVar[str] = "command.observe.v1"
+    configuration_id: str
+    provider: str
+    provider_call_id: str | None
+    from_number: str | None = None
+    to_number: str | None = None
+    requested_at: str | None = None
+    reason: str = "silence"
+
+
+class Transfer(CallEventData):
+    """Connect the far end with `to_number` (E.164). `cold`: at once; `warm`: the agent talks with that party first."""
+
+    TYPE: ClassVar[str] = "command.transfer.v1"
+    workflow_id: str
+    user_id: str
+    configuration_id: str
+    provider: str
+    provider_call_id: str | None
+    to_number: str
+    mode: TransferMode
+    requested_by: Party
+    ring_timeout_s: int = Field(default=30, ge=5, le=600)
+
+
+class SendDigits(CallEventData):
+    """Press keys (`0-9 * #`, `w` waits half a second) through the provider's API."""
+
+    TYPE: ClassVar[str] = "command.send-digits.v1"
+    configuration_id: str
+    provider: str
+    provider_call_id: str | None
+    digits: str = Field(pattern=r"^[0-9*#wW]{1,32}$")
