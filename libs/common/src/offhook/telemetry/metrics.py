@@ -129,7 +129,13 @@ REDIS_ERRORS: Final = _counter(
     "offhook_redis_errors_total", "operation",
     meaning="Redis operations that failed; calls go on without replay guard and session fencing, agents know less of them.",
     action="Repair Redis soon: until then a captured request or token could be used twice.",
-    services=(*_SPOOLERS, *_NUMBERS),
+    services=SERVICES,
+)  # fmt: skip
+CALL_LEASES: Final = _counter(
+    "offhook_call_leases_total", "outcome",
+    meaning="Calls that asked whether they may begin: granted; full (a limit of the user or the configuration was reached); uncounted (Redis was away, no limit applied).",
+    action="full: somebody needs a higher limit, or dials too fast. uncounted: repair Redis, limits do not hold until then.",
+    services=(*_GATEWAY, *_TRACKER),
 )  # fmt: skip
 
 # --- the bus ---------------------------------------------------------------------------------------------------------------
