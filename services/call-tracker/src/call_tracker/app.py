@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from call_tracker.api import create_router, install_errors
 from call_tracker.holdings import Directories
+from call_tracker.pages import TEMPLATES, PageParts, create_pages
 from call_tracker.settings import TrackerSettings
 from call_tracker.store import Database, Outbox, Store, StoreError, StoreUnavailable
 from call_tracker.store.store import Clock
@@ -24,6 +25,7 @@ from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.sessions import Sessions
 from offhook.telemetry import metrics, tracing
 from offhook.topics import API_KEYS, CALL_EVENTS
+from offhook.web import Site
 
 SERVICE: Final = "call-tracker"
 _HOUSEKEEPING_S: Final = 5.0
@@ -48,6 +50,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     holdings = Directories(bus)
     api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
     sessions = Sessions(settings.session_key, api_keys, clock=lambda: clock().timestamp())
+    site = Site(api_keys=api_keys, sessions=sessions, templates=TEMPLATES, clock=lambda: clock().timestamp())
     keeper = _Housekeeping(store, timedelta(hours=settings.idempotency_keep_h))
     bus.consume(
         CALL_EVENTS,
@@ -79,6 +82,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await bus.stop()
+            await site.close()
             await database.close()
             spans.shutdown()
 
@@ -101,6 +105,15 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             clock=clock,
         )
     )
+    pages = PageParts(
+        store=store,
+        outbox=outbox,
+        holdings=holdings,
+        clock=clock,
+        trace_url_template=settings.trace_url_template,
+    )
+    app.include_router(create_pages(site, pages))
+    site.install(app)
     return app
 
 

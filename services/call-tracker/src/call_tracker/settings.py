@@ -33,6 +33,21 @@ class TrackerSettings(ServiceSettings):
         48, ge=24, le=24 * 30, description="hours for which a repeated request gets the answer of the first"
     )
 
+    trace_url_template: str | None = Field(
+        None,
+        max_length=2000,
+        description="where a call's trace is looked at, with {trace_id} in it; not set: pages link no traces",
+    )
+
+    @field_validator("trace_url_template")
+    @classmethod
+    def _usable_template(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not value.startswith(("https://", "http://")) or "{trace_id}" not in value:
+            raise ValueError("this must be an http(s) URL with {trace_id} in it")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _known_driver(cls, value: SecretStr | None) -> SecretStr | None:

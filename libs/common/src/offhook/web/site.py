@@ -1,7 +1,7 @@
 """What a service's pages are made with."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,6 +24,15 @@ from offhook.web.live import Fragments, Streams
 from offhook.web.login import Login, LoginLimit
 
 NOTICE_COOKIE: Final = "offhook_notice"
+NAVIGATION: Final = (
+    ("Numbers & accounts", "/telephony-configurations"),
+    ("Workflows", "/workflows"),
+    ("Calls", "/calls"),
+    ("Webhooks", "/webhooks"),
+    ("Dead letters", "/dead-letters"),
+)
+"""What the pages of all services lead to, whichever service serves them: text and path."""
+
 _NOTICE_S: Final = 60
 _MAX_NOTICE_CHARS: Final = 500
 _HERE: Final = Path(__file__).parent / "templates"
@@ -55,7 +64,7 @@ class Site:
 
     `templates` is the service's own folder; it finds `base.html`, `forms.html` and `parts.html` here. With `login`
     this service also serves `/login`, `/logout` and `/`; the others send people there. `redis_url` is where tries to
-    log in are counted for all processes together. `calls_page`: whether the navigation leads to `/calls`.
+    log in are counted for all processes together. `navigation` are the pages that every page leads to.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class Site:
         clock: Callable[[], float] = time.time,
         login: bool = False,
         redis_url: str | None = None,
-        calls_page: bool = False,
+        navigation: Sequence[tuple[str, str]] = NAVIGATION,
         streams: Streams | None = None,
         limit: LoginLimit | None = None,
     ) -> None:
@@ -86,7 +95,7 @@ class Site:
             auto_reload=False,
         )
         self._templates.filters |= {"href": safe_href, "moment": _moment}
-        self._templates.globals |= {"asset": assets().url, "calls_page": calls_page}
+        self._templates.globals |= {"asset": assets().url, "navigation": tuple(navigation)}
 
     def install(self, app: FastAPI) -> None:
         """Serve assets (and the login) in `app`, and make its problems pages where a person asked for one."""

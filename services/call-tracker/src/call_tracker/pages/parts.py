@@ -1,0 +1,22 @@
+"""What the pages are made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from call_tracker.holdings import Directories
+from call_tracker.store import Outbox, Store
+from call_tracker.store.store import Clock
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class PageParts:
+    """The domain, as the pages need it. `trace_url_template` has `{trace_id}` in it; None: traces are not linked."""
+
+    store: Store
+    outbox: Outbox
+    holdings: Directories
+    clock: Clock
+    trace_url_template: str | None = None
