@@ -20,11 +20,20 @@ from faststream.kafka import Topic as BrokerTopic
 
 from offhook.bus.broker import HEARTBEAT_MS, MAX_RECORD_BYTES, REBALANCE_TIMEOUT_MS, BusSettings, build_broker
 from offhook.bus.consumer import WatchedConsumer
-from offhook.bus.consumption import BatchHandler, Consumption, Record, raw_batch, raw_body
+from offhook.bus.consumption import (
+    BatchHandler,
+    Consumption,
+    Record,
+    RecordConsumption,
+    RecordHandler,
+    raw_batch,
+    raw_body,
+)
 from offhook.bus.dead_letters import DeadLetter, Fuse
 from offhook.bus.directory import Directory, DirectoryReader
 from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge
 from offhook.bus.health import Health
+from offhook.bus.listening import Hear, Listener
 from offhook.bus.producer import Acknowledgement
 from offhook.bus.provisioning import ensure_topics
 from offhook.events import Event, EventData, encode
@@ -63,6 +72,8 @@ class Bus:
         self._broker, self._producer = build_broker(settings, service)
         self._consumptions: list[tuple[Consumption, Any]] = []
         self._readers: list[DirectoryReader[Any]] = []
+        self._hearers: list[tuple[Topic, Hear]] = []
+        self._listeners: list[Listener] = []
         self._directories: dict[tuple[str, type[EventData]], Directory[Any]] = {}
         self._checks: list[Callable[[], Iterable[str]]] = []
         self._topic_problems: list[str] = []
@@ -99,10 +110,41 @@ class Bus:
             topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(fuse_limit),
             first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=revoke_grace_s,
         )  # fmt: skip
+        self._subscribe(
+            consumption,
+            batch_size=batch_size,
+            batch_wait_s=batch_wait_s,
+            session_timeout_s=session_timeout_s,
+        )
+
+    def consume_records(
+        self,
+        topic: Topic,
+        *,
+        group: str,
+        handler: RecordHandler,
+        batch_size: int = 100,
+        batch_wait_s: float = 0.05,
+    ) -> None:
+        """Have `handler` called with the records of each batch as they are in Kafka, in order of the partition.
+
+        For records that are no events, or need not be, such as dead letters. Offsets are committed after it has returned;
+        what it raises means: again. Nothing is ever buried.
+        """
+        self._must_not_be_started("consume_records")
+        consumption = RecordConsumption(
+            topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(1),
+            first_retry_s=0.2, longest_retry_s=30.0, revoke_grace_s=10.0,
+        )  # fmt: skip
+        self._subscribe(consumption, batch_size=batch_size, batch_wait_s=batch_wait_s, session_timeout_s=10.0)
+
+    def _subscribe(
+        self, consumption: Consumption, *, batch_size: int, batch_wait_s: float, session_timeout_s: float
+    ) -> None:
         subscriber = self._broker.subscriber(
             # FastStream would create the topic with one partition.
-            BrokerTopic(topic.name, declare=False),
-            group_id=group,
+            BrokerTopic(consumption.topic.name, declare=False),
+            group_id=consumption.group,
             batch=True,
             max_records=batch_size,
             batch_timeout_ms=max(1, int(batch_wait_s * 1000)),
@@ -117,7 +159,7 @@ class Bus:
             parser=raw_batch,
             decoder=raw_body,
             no_reply=True,
-            title=f"{topic.name}:{group}",
+            title=f"{consumption.topic.name}:{consumption.group}",
         )
         subscriber(consumption.take)
         consumption.attach(lambda: subscriber.consumer, lambda: self._leave(subscriber.stop()))
@@ -133,6 +175,13 @@ class Bus:
             self._directories[key] = Directory(topic, model)
         return self._directories[key]
 
+    def listen(self, topic: Topic, hear: Hear) -> None:
+        """Have `hear` called with every event published on `topic` from `start` on, in this process and in every other
+        one that listens. See `listening`: nothing is committed, and what is published while the process is down is lost.
+        """
+        self._must_not_be_started("listen")
+        self._hearers.append((topic, hear))
+
     def add_check(self, check: Callable[[], Iterable[str]]) -> None:
         """`check` gives sentences that `health` lists among its problems."""
         self._checks.append(check)
@@ -140,7 +189,7 @@ class Bus:
     # --- living
 
     async def start(self) -> None:
-        """Connect, create missing topics, read the directories to their ends, then start the consumers.
+        """Connect, create missing topics, read the directories to their ends, then start listeners and consumers.
 
         Raises `BusUnavailable` when that takes longer than the connect timeout (30 s).
         """
@@ -153,6 +202,7 @@ class Bus:
                     # A first publish during an outage must not have to ask for its topic's partitions.
                     await self._producer.partitions_for(topic.name)
                 await self._read_directories()
+                await self._listen()
                 await self._broker.start()
         except TimeoutError as error:
             await self._close()
@@ -198,6 +248,7 @@ class Bus:
                 f"directory {reader.directory.topic.name}: the newest record of {key} cannot be read: {reason}"
                 for key, reason in reader.unreadable.items()
             )
+        problems.extend(listener.problem for listener in self._listeners if listener.problem is not None)
         for check in self._checks:
             problems.extend(check())
         ready = (
@@ -262,6 +313,22 @@ class Bus:
             except KafkaError as again:
                 raise BusUnavailable(f"Kafka refused a record for {record.topic}: {again!r}") from again
 
+    async def republish(
+        self, topic: Topic, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """Publish a record again, byte by byte as it was; returns when all in-sync replicas have it. Raises
+        `EventTooLarge`, `BusUnavailable`.
+        """
+        if not self._producer:
+            raise BusUnavailable("the bus is not started")
+        try:
+            await (await self._producer.send(topic.name, value, key, headers))
+        except MessageSizeTooLargeError as error:
+            raise EventTooLarge(f"Kafka finds a record for {topic.name} too large") from error
+        except KafkaError as error:
+            metrics.BUS_PUBLISH_FAILURES.labels(topic.name).inc()
+            raise BusUnavailable(f"Kafka refused a record for {topic.name}: {error!r}") from error
+
     async def send(self, record: OutgoingRecord) -> Acknowledgement:
         """Queue a record behind all that were sent before; the future is done when all in-sync replicas have
         it.
@@ -319,14 +386,23 @@ class Bus:
             reader.start()
         await asyncio.gather(*(reader.wait_ready() for reader in self._readers))
 
+    async def _listen(self) -> None:
+        build = await self._broker.connect()
+        self._listeners = [
+            Listener(topic, hear, build, self._producer.partitions_for) for topic, hear in self._hearers
+        ]
+        for listener in self._listeners:
+            listener.start()
+        await asyncio.gather(*(listener.wait_ready() for listener in self._listeners))
+
     async def _close(self) -> None:
-        closing = {asyncio.create_task(reader.stop()) for reader in self._readers}
+        closing = {asyncio.create_task(each.stop()) for each in (*self._readers, *self._listeners)}
         closing |= {asyncio.create_task(self._broker.stop()), *self._leaving}
         _, late = await asyncio.wait(closing, timeout=_GOODBYE_S)
         if late:
             # Leaving a group and closing a fetch wait for answers, each for as long as a request may take.
             log.warning("Kafka does not answer: leaving without a goodbye")
-            consumers = [reader.consumer for reader in self._readers]
+            consumers = [each.consumer for each in (*self._readers, *self._listeners)]
             consumers += [subscriber.consumer for _, subscriber in self._consumptions]
             for consumer in consumers:
                 if consumer is not None:

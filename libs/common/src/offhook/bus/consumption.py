@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 BatchHandler = Callable[[Sequence[Event[EventData]]], Awaitable[None]]
+RecordHandler = Callable[[Sequence[Record]], Awaitable[None]]
 Bury = Callable[[Sequence[tuple[Record, DeadLetter]]], Awaitable[None]]
 
 _CANCEL_TIMEOUT_S: Final = 5.0
@@ -304,6 +305,24 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     @property
     def name(self) -> str:
         return f"consumer {self.group} of {self.topic.name}"
+
+
+class RecordConsumption(Consumption):
+    """A consumer of records as they are, such as dead letters: nothing is decoded and nothing is buried, so whatever it
+    is given cannot come back to it. Its handler must not raise for what it was given, only for what it needs."""
+
+    def __init__(self, topic: Topic, group: str, handler: RecordHandler, **options: Any) -> None:
+        super().__init__(topic, group, _no_events, **options)
+        self._records_handler = handler
+
+    async def _work_through(self, records: Sequence[Record]) -> None:
+        with self._batch_seconds.time():
+            await self._records_handler(records)
+        await self._commit(records)
+
+
+async def _no_events(events: Sequence[Event[EventData]]) -> None:
+    raise NotImplementedError("a consumer of records is given no events")
 
 
 def _position(events: dict[int, Event[EventData]], wanted: Event[EventData]) -> int | None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 
 from offhook.bus.bus import Bus
@@ -89,7 +89,7 @@ class MemoryBus(Bus):
         ]
 
     async def settle(self, timeout_s: float = 10.0) -> None:
-        """Wait until the consumers have committed everything in their topics and the directories know
+        """Wait until the consumers have committed everything in their topics, and directories and listeners know
         everything.
 
         Raises `TimeoutError` with what is unfinished, for instance because a handler goes on failing.
@@ -109,12 +109,12 @@ class MemoryBus(Bus):
                     partition
                 ):
                     return False
-        return all(
-            reader.caught_up(
-                {tp: self.cluster.end(tp) for tp in self.cluster.partitions_of(reader.directory.topic.name)}
-            )
-            for reader in self._readers
+        return all(reader.caught_up(self._ends(reader.directory.topic)) for reader in self._readers) and all(
+            listener.caught_up(self._ends(listener.topic)) for listener in self._listeners
         )
+
+    def _ends(self, topic: Topic) -> dict[TopicPartition, int]:
+        return {tp: self.cluster.end(tp) for tp in self.cluster.partitions_of(topic.name)}
 
     async def _connect(self) -> None:
         await self._broker.connect()

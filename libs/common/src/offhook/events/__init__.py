@@ -1,8 +1,11 @@
 """What happens to a call, as CloudEvents. See `envelope` for the wire form and `calls` for the vocabulary."""
 
 from offhook.events.audit import (
+    NearMiss,
     WebhookAudited,
     WebhookReplay,
+    near_miss,
+    read_near_miss,
 )
 from offhook.events.calls import (
     TERMINAL_STATUSES,
@@ -78,6 +81,7 @@ __all__ = [
     "MediaQuality",
     "MediaStarted",
     "MediaStopped",
+    "NearMiss",
     "Observe",
     "Originate",
     "Party",
@@ -94,6 +98,8 @@ __all__ = [
     "WebhookReplay",
     "decode",
     "encode",
+    "near_miss",
     "new_event",
+    "read_near_miss",
     "registered_types",
 ]
