@@ -11,8 +11,8 @@ from sqlalchemy import select
 from number_sync import outbox, publishing
 from number_sync.configurations import Configurations
 from number_sync.database import Database
+from number_sync.orders import CommandWorker, WorkerSettings
 from number_sync.schema import commands, dials
-from number_sync.worker import CommandWorker, WorkerSettings
 from offhook.events import Event, EventData, HangUp, Originate, Party, decode, new_event
 from offhook.identities import new_id
 from offhook.providers import registry

@@ -13,8 +13,8 @@ import pytest
 from counting_provider import LOST, CountingProvider, counting_provider, twilio_call
 from dialling import Desk
 
-from number_sync import ledger
 from number_sync.database import Database
+from number_sync.orders import ledger
 from offhook.events import CallOriginated, CommandFailed
 
 HERE = Path(__file__).parent

@@ -24,10 +24,9 @@ from dialling import HASTY, Desk, make_worker, until
 from running_number_sync import KEYRING, OTHER_TWILIO, PUBLIC_URL, TWILIO
 from sqlalchemy import update
 
-from number_sync import ledger
 from number_sync.database import Database
+from number_sync.orders import CommandWorker, dials, ledger
 from number_sync.schema import configurations
-from number_sync.worker import CommandWorker
 from offhook.bus.errors import PoisonError
 from offhook.events import (
     CallOriginated,
@@ -550,7 +549,7 @@ async def test_a_claim_without_an_outcome_is_never_dialled_again(
     await worker.record_commands([desk.originate("run1")])
     async with database.write() as connection:
         [command] = await ledger.lease(connection, owner="dead", now=2**50, until=0, limit=1)
-        assert await ledger.claim(connection, command, token="t", account="AC", now=0)
+        assert await dials.claim(connection, command, token="t", account="AC", now=0)
     async with working(worker):
         await desk.closed("run1")
     assert provider.dials == []
@@ -565,12 +564,12 @@ async def test_only_one_of_many_can_claim_a_dial(database: Database, desk: Desk)
 
     async def try_to_claim(token: str) -> bool:
         async with database.write() as connection:
-            return await ledger.claim(connection, command, token=token, account="AC", now=1)
+            return await dials.claim(connection, command, token=token, account="AC", now=1)
 
     claims = await asyncio.gather(*(try_to_claim(f"t{index}") for index in range(10)))
     assert claims.count(True) == 1
     async with database.write() as connection:
-        assert not await ledger.unclaim(connection, "run1", token="somebody else's")
+        assert not await dials.unclaim(connection, "run1", token="somebody else's")
 
 
 async def test_commands_of_a_run_are_leased_in_their_order(database: Database, desk: Desk) -> None:
@@ -626,6 +625,6 @@ async def test_old_commands_are_forgotten(database: Database, desk: Desk, provid
         await desk.closed("run2")
     async with database.write() as connection:
         await ledger.forget(connection, before=0)
-        assert await ledger.dial_of(connection, "run1") is not None
+        assert await dials.dial_of(connection, "run1") is not None
         await ledger.forget(connection, before=2**50)
-        assert await ledger.dial_of(connection, "run1") is None
+        assert await dials.dial_of(connection, "run1") is None

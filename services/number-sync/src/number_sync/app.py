@@ -20,6 +20,7 @@ from number_sync.inquiries import Inquiries
 from number_sync.introductions import Introductions
 from number_sync.last_calls import LastCalls
 from number_sync.numbers import Numbers
+from number_sync.orders import CommandWorker, WorkerSettings
 from number_sync.outbox import Relay
 from number_sync.pages import TEMPLATES, create_pages
 from number_sync.settings import NumberSyncSettings
@@ -29,7 +30,6 @@ from number_sync.sync.reconciler import Reconciler, SyncSettings
 from number_sync.sync.requests import Requests, RequestSettings
 from number_sync.trials import Trials
 from number_sync.verification import Verifier
-from number_sync.worker import CommandWorker, WorkerSettings
 from number_sync.workflows import Workflows
 from offhook.bus import Bus
 from offhook.http import create_app

@@ -53,6 +53,11 @@ class Slot:
     def __init__(self, release: Callable[[], None]) -> None:
         self._release: Callable[[], None] | None = release
 
+    @property
+    def free(self) -> bool:
+        """Whether a call can still be started in it."""
+        return self._release is not None
+
     def release(self) -> None:
         """Give the slot back, unless a call was started in it."""
         if self._release is not None:

@@ -7,8 +7,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -66,3 +68,10 @@ class Database(offhook.database.Database):
                     raise
         async with self.write() as connection:
             return await work(connection)
+
+
+async def insert_if_absent(connection: AsyncConnection, table: Table, **values: Any) -> int:
+    """Insert the row unless its key is taken. Returns how many were inserted."""
+    # "On conflict do nothing" is spelled the same in both dialects but belongs to neither's common ground.
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return (await connection.execute(make(table).values(**values).on_conflict_do_nothing())).rowcount

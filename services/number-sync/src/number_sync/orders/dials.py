@@ -1,0 +1,176 @@
+"""The claims that make dialling *at most once*: one row per run. Theory of operation:
+
+    dial      unclaimed ─► claimed ─► accepted            CallOriginated
+                  ▲           ├─────► refused             CommandFailed
+                  └───────────┤  (surely not accepted: the claim is taken back, and made anew later)
+                              └─────► unknown             CommandFailed "outcome-unknown"
+                                        └─► accepted      the call showed life after all: CallOriginated
+
+`claimed` is committed before the provider is asked. Whoever finds a claim that is not his own and has no outcome must
+not dial: the provider may have accepted. He waits for the call to show life (a webhook of the provider that names its
+call id), and then gives up.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Row, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync.database import insert_if_absent
+from number_sync.orders.command import Command
+from number_sync.orders.telling import tell
+from number_sync.schema import dials
+from offhook.events import CallOriginated, Originate
+
+ACCEPTED: Final = "accepted"
+REFUSED: Final = "refused"
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DialRow:
+    """What is known of a run's dial."""
+
+    claim: str | None
+    claimed_at: int | None
+    outcome: str | None
+    provider: str
+    configuration_id: str
+    account: str | None
+    provider_call_id: str | None
+    conversation_id: str | None
+
+
+async def expect(connection: AsyncConnection, command_id: str, order: Originate) -> None:
+    """The run is to be dialled by this command; by the first one of the run, where there are several."""
+    await insert_if_absent(
+        connection,
+        dials,
+        workflow_run_id=order.workflow_run_id,
+        command_id=command_id,
+        configuration_id=order.configuration_id,
+        provider=order.provider,
+    )
+
+
+async def dial_of(connection: AsyncConnection, run_id: str) -> DialRow | None:
+    row = (await connection.execute(select(dials).where(dials.c.workflow_run_id == run_id))).first()
+    return None if row is None else _dial(row)
+
+
+async def belongs(connection: AsyncConnection, command: Command) -> bool:
+    """Whether the run's dial was made by this very command: only the first Originate of a run may dial."""
+    found = await connection.execute(
+        select(dials.c.workflow_run_id).where(
+            dials.c.workflow_run_id == command.run_id, dials.c.command_id == command.command_id
+        )
+    )
+    return found.first() is not None
+
+
+async def claim(connection: AsyncConnection, command: Command, *, token: str, account: str, now: int) -> bool:
+    """Claim the run's one dial. After this has been *committed* the holder of `token`, and nobody else, may dial, once."""
+    claimed = await connection.execute(
+        update(dials)
+        .where(
+            dials.c.workflow_run_id == command.run_id,
+            dials.c.command_id == command.command_id,
+            dials.c.claim.is_(None),
+            dials.c.outcome.is_(None),
+        )
+        .values(claim=token, claimed_at=now, account=account)
+    )
+    return claimed.rowcount == 1
+
+
+async def unclaim(connection: AsyncConnection, run_id: str, *, token: str) -> bool:
+    """Take the claim back: the provider has surely not accepted. False when the claim is no longer this one."""
+    undone = await connection.execute(
+        update(dials)
+        .where(dials.c.workflow_run_id == run_id, dials.c.claim == token, dials.c.outcome.is_(None))
+        .values(claim=None, claimed_at=None)
+    )
+    return undone.rowcount == 1
+
+
+async def settle_accepted(
+    connection: AsyncConnection,
+    run_id: str,
+    *,
+    provider_call_id: str,
+    conversation_id: str | None,
+    traceparent: str | None,
+    now: int,
+) -> bool:
+    """The provider has the call, and named it. Tells `CallOriginated`, once; False when that was known already.
+
+    Also right after `unknown`: the answer or a sign of life came late.
+    """
+    row = (
+        await connection.execute(
+            update(dials)
+            .where(
+                dials.c.workflow_run_id == run_id,
+                or_(dials.c.outcome.is_(None), dials.c.outcome == UNKNOWN),
+                dials.c.claimed_at.is_not(None),
+            )
+            .values(
+                outcome=ACCEPTED,
+                settled_at=now,
+                provider_call_id=provider_call_id,
+                conversation_id=conversation_id,
+            )
+            .returning(dials)
+        )
+    ).first()
+    if row is None:
+        return False
+    originated = CallOriginated(
+        workflow_run_id=run_id,
+        provider=row.provider,
+        account=row.account,
+        configuration_id=row.configuration_id,
+        provider_call_id=provider_call_id,
+        conversation_id=conversation_id,
+    )
+    await tell(connection, originated, ("call-originated", run_id), traceparent=traceparent, now=now)
+    return True
+
+
+async def settle(connection: AsyncConnection, run_id: str, *, outcome: str, now: int) -> None:
+    """`refused` or `unknown`; an outcome that is already there stays."""
+    await connection.execute(
+        update(dials)
+        .where(dials.c.workflow_run_id == run_id, dials.c.outcome.is_(None))
+        .values(outcome=outcome, settled_at=now)
+    )
+
+
+async def unsettled_runs(connection: AsyncConnection, run_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Which of `run_ids` were claimed and are not known to be accepted, and at which provider and account: a sign
+    of life from there is news."""
+    if not run_ids:
+        return {}
+    rows = await connection.execute(
+        select(dials.c.workflow_run_id, dials.c.provider, dials.c.account).where(
+            dials.c.workflow_run_id.in_(run_ids),
+            dials.c.claimed_at.is_not(None),
+            or_(dials.c.outcome.is_(None), dials.c.outcome == UNKNOWN),
+        )
+    )
+    return {row.workflow_run_id: (row.provider, row.account) for row in rows}
+
+
+def _dial(row: Row[Any]) -> DialRow:
+    return DialRow(
+        row.claim,
+        row.claimed_at,
+        row.outcome,
+        row.provider,
+        row.configuration_id,
+        row.account,
+        row.provider_call_id,
+        row.conversation_id,
+    )

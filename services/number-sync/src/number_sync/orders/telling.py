@@ -1,0 +1,32 @@
+"""What is told of a call: through the outbox, in the transaction that made it true."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync import outbox
+from number_sync.publishing import SOURCE
+from offhook.events import Event, EventData, new_event
+from offhook.events.calls import CallEventData
+from offhook.identities import derived_id
+from offhook.topics import CALL_EVENTS
+
+
+async def tell(
+    connection: AsyncConnection,
+    data: CallEventData,
+    identity: tuple[str, ...],
+    *,
+    traceparent: str | None,
+    now: int,
+) -> None:
+    """`identity` gives the event its id: what is told again under it is the same event. `now` in ms since 1970."""
+    event: Event[EventData] = new_event(
+        data,
+        source=SOURCE,
+        time=datetime.fromtimestamp(now / 1000, UTC),
+        subject=data.workflow_run_id,
+        event_id=derived_id("number-sync", *identity),
+        traceparent=traceparent,
+    )
+    await outbox.append(connection, CALL_EVENTS, data.workflow_run_id, event)
