@@ -396,13 +396,15 @@ class Bus:
         await asyncio.gather(*(listener.wait_ready() for listener in self._listeners))
 
     async def _close(self) -> None:
-        closing = {asyncio.create_task(each.stop()) for each in (*self._readers, *self._listeners)}
+        closing = {asyncio.create_task(reader.stop()) for reader in self._readers}
+        closing |= {asyncio.create_task(listener.stop()) for listener in self._listeners}
         closing |= {asyncio.create_task(self._broker.stop()), *self._leaving}
         _, late = await asyncio.wait(closing, timeout=_GOODBYE_S)
         if late:
             # Leaving a group and closing a fetch wait for answers, each for as long as a request may take.
             log.warning("Kafka does not answer: leaving without a goodbye")
-            consumers = [each.consumer for each in (*self._readers, *self._listeners)]
+            consumers = [reader.consumer for reader in self._readers]
+            consumers += [listener.consumer for listener in self._listeners]
             consumers += [subscriber.consumer for _, subscriber in self._consumptions]
             for consumer in consumers:
                 if consumer is not None:

@@ -29,13 +29,20 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, of use to nobody here
 
-Service = Literal["webhook-gateway", "media-bridge", "call-tracker", "number-sync"]
-SERVICES: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge", "call-tracker", "number-sync")
+Service = Literal["webhook-gateway", "media-bridge", "call-tracker", "number-sync", "recorder"]
+SERVICES: Final[tuple[Service, ...]] = (
+    "webhook-gateway",
+    "media-bridge",
+    "call-tracker",
+    "number-sync",
+    "recorder",
+)
 
 _GATEWAY: Final[tuple[Service, ...]] = ("webhook-gateway",)
 _BRIDGE: Final[tuple[Service, ...]] = ("media-bridge",)
 _TRACKER: Final[tuple[Service, ...]] = ("call-tracker",)
 _NUMBERS: Final[tuple[Service, ...]] = ("number-sync",)
+_RECORDER: Final[tuple[Service, ...]] = ("recorder",)
 _STORES: Final[tuple[Service, ...]] = ("call-tracker", "number-sync")
 _SPOOLERS: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge")
 
@@ -194,6 +201,12 @@ BUS_FUSE_BLOWN: Final = _gauge(
     action="Page somebody: nothing is consumed until the cause is fixed and the process restarted.",
     services=SERVICES,
 )  # fmt: skip
+BUS_UNHEARD: Final = _counter(
+    "offhook_bus_unheard_total", "topic",
+    meaning="Records of a topic of notices that could not be read or told; nobody tries them again.",
+    action="Any: the log says why. An agent was not told who answered, or what became of a transfer.",
+    services=SERVICES,
+)  # fmt: skip
 DIRECTORY_ENTRIES: Final = _gauge(
     "offhook_directory_entries", "topic",
     meaning="Live entries of a compacted topic held in memory.",
@@ -325,6 +338,12 @@ MEDIA_PROTOCOL_FAULTS: Final = _counter(
     "offhook_media_protocol_faults_total", "side", "kind",
     meaning="Messages that broke a media protocol, by side (provider, agent); the session goes on where it can.",
     action="agent: tell its developer; the log has the sentence. provider: their protocol has changed.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_TAPS: Final = _counter(
+    "offhook_media_taps_total", "outcome",
+    meaning="Seconds of calls that are recorded, on their way to the recorder: sent, or dropped (a gap in the recording).",
+    action="dropped: Kafka does not take them in time. Calls are not touched; bring Kafka back.",
     services=_BRIDGE,
 )  # fmt: skip
 AGENT_CONNECTS: Final = _counter(
