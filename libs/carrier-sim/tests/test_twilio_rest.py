@@ -62,6 +62,12 @@ async def test_an_outbound_call_rings_is_answered_and_tells_what_was_subscribed(
     assert customer.at("/voice")[0].fields["CallStatus"] == "in-progress"
     fetched = await asyncio.to_thread(twilio.calls(call.sid).fetch)
     assert (fetched.status, fetched.direction) == ("completed", "outbound-api")
+    # The price comes later, and to those who ask for it.
+    assert (fetched.price, fetched.price_unit) == (None, "USD")
+    async with asyncio.timeout(5):
+        while (await asyncio.to_thread(twilio.calls(call.sid).fetch)).price is None:
+            await asyncio.sleep(0.1)
+    fetched = await asyncio.to_thread(twilio.calls(call.sid).fetch)
     assert fetched.price.startswith("-")
 
 

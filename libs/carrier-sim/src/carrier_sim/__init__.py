@@ -3,6 +3,7 @@
 from carrier_sim.callee import Callee, Callees
 from carrier_sim.caller import (
     BargeIn,
+    Beep,
     Caller,
     HangUp,
     Press,
@@ -20,6 +21,7 @@ from carrier_sim.sim import CarrierSim
 
 __all__ = [
     "BargeIn",
+    "Beep",
     "CallReport",
     "Callback",
     "Callee",

@@ -75,6 +75,12 @@ def _to_bytes(samples: NDArray[np.float64]) -> bytes:
     return np.clip(np.round(samples), -32768, 32767).astype("<i2").tobytes()
 
 
+def tone(seconds: float, hz: float, sample_rate: int) -> bytes:
+    """A sine wave."""
+    at = np.arange(round(seconds * sample_rate)) / sample_rate
+    return _to_bytes(8000 * np.sin(2 * np.pi * hz * at))
+
+
 @lru_cache(maxsize=64)
 def speech(seconds: float, sample_rate: int, seed: int = 0) -> bytes:
     """Sound with the rhythm and spectrum of speech, the same for the same arguments.

@@ -46,6 +46,14 @@ class Press:
 
 
 @dataclass(frozen=True, slots=True)
+class Beep:
+    """A plain tone of `hz` for so many seconds, as machines make them."""
+
+    seconds: float = 0.4
+    hz: float = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
 class BargeIn:
     """Wait until the agent has been speaking for `after_s`, then speak over it for `seconds`."""
 
@@ -66,7 +74,7 @@ class StayUntilHungUp:
     max_s: float = 60.0
 
 
-Step = Say | Wait | WaitForAgent | Press | BargeIn | HangUp | StayUntilHungUp
+Step = Say | Wait | WaitForAgent | Press | Beep | BargeIn | HangUp | StayUntilHungUp
 
 
 def _default_steps() -> tuple[Step, ...]:
@@ -75,10 +83,14 @@ def _default_steps() -> tuple[Step, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What the person on the phone does once the line is open; after the last step they hang up."""
+    """What the person on the phone does once the line is open; after the last step they hang up.
+
+    `at_once`: they begin when they pick up, and wait for nobody at the other end, as machines do.
+    """
 
     steps: Sequence[Step] = field(default_factory=_default_steps)
     seed: int = 1
+    at_once: bool = False
 
     @classmethod
     def from_data(cls, data: Any) -> "Caller":
@@ -88,13 +100,13 @@ class Caller:
         """
         if data is None:
             return cls()
-        seed = 1
+        seed, at_once = 1, False
         if isinstance(data, dict):
-            seed = int(data.get("seed", 1))
+            seed, at_once = int(data.get("seed", 1)), bool(data.get("at_once", False))
             data = data.get("steps")
         if not isinstance(data, list):
             raise ValueError(f"a caller's script is a list of steps, got {type(data).__name__}")
-        return cls(steps=tuple(_step(item) for item in data), seed=seed)
+        return cls(steps=tuple(_step(item) for item in data), seed=seed, at_once=at_once)
 
 
 _STEPS: dict[str, type[Step]] = {
@@ -102,6 +114,7 @@ _STEPS: dict[str, type[Step]] = {
     "wait": Wait,
     "wait_for_agent": WaitForAgent,
     "press": Press,
+    "beep": Beep,
     "barge_in": BargeIn,
     "hang_up": HangUp,
     "stay_until_hung_up": StayUntilHungUp,
@@ -152,6 +165,8 @@ async def play(caller: Caller, line: Line) -> Ending:
             case Press(digits):
                 for digit in digits:
                     await line.press(digit)
+            case Beep(seconds, hz):
+                await line.say(audio.tone(seconds, hz, line.sample_rate))
             case BargeIn(after_s, seconds, timeout_s):
                 pcm = audio.speech(seconds, line.sample_rate, caller.seed * 1000 + index)
                 if not await line.barge_in(pcm, after_s, timeout_s):

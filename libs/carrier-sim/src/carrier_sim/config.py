@@ -21,6 +21,7 @@ class SimConfig:
     `upgrade_signature`: which form of the stream's URL Twilio signs; the documentation leaves it open, so try all of them.
     `rate_limits`: Twilio starts one outbound call a second, Vonage refuses the fourth request for a call in a second (429).
     `hangup_guard_s`: how long after a call's creation Vonage refuses to end it (400).
+    `price_after_s`: how long after a call's end Twilio shows its price (real ones take minutes).
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +36,7 @@ class SimConfig:
     upgrade_signature: Literal["as-written", "without-port", "trailing-slash"] = "as-written"
     rate_limits: bool = False
     hangup_guard_s: float = 2.0
+    price_after_s: float = 1.0
     max_call_s: float = 4 * 3600.0
     faults: Faults = field(default_factory=Faults)
 

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from typing import Protocol
 
-from carrier_sim import audio
+from carrier_sim import audio, dtmf
 from carrier_sim.report import CallReport, Interruption
 
 _TICK_S = audio.FRAME_MS / 1000
@@ -36,6 +36,8 @@ class Line:
         self.sample_rate = sample_rate
         self._silence = bytes(audio.frame_bytes(sample_rate))
         self._port: Port | None = None
+        self._party = False
+        self._ear = dtmf.ToneEar(sample_rate)
         self._listeners: list[Port] = []
         self._opened = asyncio.Event()
         self._mouth: deque[bytes] = deque()
@@ -51,9 +53,9 @@ class Line:
 
     # --- the carrier's side -------------------------------------------------------------------------------------------
 
-    def plug(self, port: Port) -> None:
-        """Connect a media stream."""
-        self._port = port
+    def plug(self, port: Port, *, party: bool = False) -> None:
+        """Connect a media stream, or another phone (`party`): its words are counted apart from an agent's."""
+        self._port, self._party = port, party
         self._opened.set()
 
     def overhear(self, port: Port) -> None:
@@ -81,6 +83,10 @@ class Line:
                 await self._next_tick()
         finally:
             self._announcement.clear()
+
+    def press_into_ear(self, digits: str) -> None:
+        """The carrier presses keys: the person hears their tones."""
+        self._announcement.extend(dtmf.frames_of(digits, self.sample_rate))
 
     def open(self) -> None:
         """Let the person begin although no stream is connected."""
@@ -129,16 +135,21 @@ class Line:
         if self._announcement:
             ear, from_agent = self._announcement.popleft(), False
         self._heard += ear if ear is not None else self._silence
+        if key := self._ear.hear(ear):
+            self.report.digits_heard += key
         if from_agent and ear is not None and audio.is_audible(ear):
-            self._agent_is_heard()
+            self._other_is_heard()
         else:
             self._quiet_ticks += 1
             if self._quiet_ticks >= _ONSET_GAP:
                 self._loud_run_ticks = 0
 
-    def _agent_is_heard(self) -> None:
-        self.report.agent_audio_ms += audio.FRAME_MS
-        if self._quiet_ticks >= _ONSET_GAP and self._words_ended is not None:
+    def _other_is_heard(self) -> None:
+        if self._party:
+            self.report.party_audio_ms += audio.FRAME_MS
+        else:
+            self.report.agent_audio_ms += audio.FRAME_MS
+        if not self._party and self._quiet_ticks >= _ONSET_GAP and self._words_ended is not None:
             self.report.response_ms.append(round((time.monotonic() - self._words_ended) * 1000, 1))
             self._words_ended = None
         self._agent_spoke = True

@@ -31,6 +31,7 @@ class LiveCall:
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Future[tuple[EndedBy, str]] = asyncio.get_running_loop().create_future()
         self._answered_at = 0.0
+        self._picked_up = asyncio.Event()
         self._media_faults = 0
         self._sockets: set[MediaSocket] = set()
 
@@ -55,6 +56,20 @@ class LiveCall:
             self.report.faults.append("left a media socket half-open")
             socket.go_half_open()
 
+    async def until_over(self) -> None:
+        """Returns when the call has ended (its last callbacks may still be under way)."""
+        await asyncio.wait({self._end})
+
+    async def connected(self) -> bool:
+        """Wait until the phone is picked up, or the call is over. False: it was not picked up."""
+        picked_up = asyncio.ensure_future(self._picked_up.wait())
+        events: set[asyncio.Future[Any]] = {picked_up, self._end}
+        try:
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            picked_up.cancel()
+        return self._picked_up.is_set() and not self._end.done()
+
     async def _ends_within(self, seconds: float) -> bool:
         if seconds > 0:
             await asyncio.wait({self._end}, timeout=seconds)
@@ -63,6 +78,7 @@ class LiveCall:
     def _open_line(self, sample_rate: int, limit_s: float) -> Line:
         """The call is answered: the person is on the line."""
         self._answered_at = time.monotonic()
+        self._picked_up.set()
         self._line = Line(self.report, sample_rate)
         self._background(self._line.run())
         self._background(self._person(self._line))
@@ -78,7 +94,8 @@ class LiveCall:
         self.end("carrier", "time-limit")
 
     async def _person(self, line: Line) -> None:
-        await line.opened()
+        if not self._caller.at_once:
+            await line.opened()
         cause = await callers.play(self._caller, line)
         self.end("caller" if self.report.direction == "inbound" else "callee", cause)
 

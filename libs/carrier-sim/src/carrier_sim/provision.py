@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from carrier_sim.callee import Callee, Outcome
+from carrier_sim.callee import AnsweredBy, Callee, Outcome
 from carrier_sim.caller import Caller
 from carrier_sim.config import SimConfig
 from carrier_sim.faults import Faults
@@ -102,11 +102,15 @@ class CalleeEntry(_Part):
 
     answer_after_s: float = 0.3
     outcome: Outcome = "answer"
-    answered_by: Literal["human", "machine"] = "human"
+    answered_by: AnsweredBy = "human"
+    greeting_s: float = 0.0
     caller: Any = None
+    faults: "FaultsEntry | None" = None
 
     def callee(self) -> Callee:
-        return Callee(self.answer_after_s, self.outcome, Caller.from_data(self.caller), self.answered_by)
+        faults = self.faults.faults() if self.faults else None
+        caller = Caller.from_data(self.caller)
+        return Callee(self.answer_after_s, self.outcome, caller, self.answered_by, self.greeting_s, faults)
 
 
 class FaultsEntry(_Part):
@@ -142,6 +146,7 @@ class Simulation(_Part):
     upgrade_signature: Literal["as-written", "without-port", "trailing-slash"] = "as-written"
     rate_limits: bool = False
     hangup_guard_s: float = 2.0
+    price_after_s: float = 1.0
     twilio: Twilio = Field(default_factory=Twilio)
     vonage: Vonage = Field(default_factory=Vonage)
     callees: dict[str, CalleeEntry] = Field(default_factory=dict)

@@ -83,7 +83,9 @@ class CallReport:
     `instructions_ms`: webhook sent → instructions received, one entry a request. `response_ms`: end of the caller's
     words → first audible agent audio. `caller_audio_ms`: audible audio the person on the phone spoke, of it
     `caller_audio_lost_ms` while no stream was open. `agent_audio_ms`: audible agent audio at the person's ear, after the
-    playout buffer. `said`: what the carrier's own voice read out. `unmet`: what the caller's script waited for in vain.
+    playout buffer; `party_audio_ms`: the same of other phones. `dtmf`: keys the person pressed, `digits_heard`: those heard.
+    `legs`: the ids of calls placed within this one, `rooms`: conferences entered. `said`: what the carrier's own voice
+    read out. `unmet`: what the caller's script waited for in vain.
     """
 
     provider: Literal["twilio", "vonage"]
@@ -99,7 +101,11 @@ class CallReport:
     caller_audio_ms: int = 0
     caller_audio_lost_ms: int = 0
     agent_audio_ms: int = 0
+    party_audio_ms: int = 0
     dtmf: str = ""
+    digits_heard: str = ""
+    legs: list[str] = field(default_factory=list)
+    rooms: list[str] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     clears: int = 0
     interruptions: list[Interruption] = field(default_factory=list)

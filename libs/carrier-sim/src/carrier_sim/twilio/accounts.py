@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from carrier_sim.faults import Faults
+from carrier_sim.room import Rooms
 from carrier_sim.twilio.fields import new_sid
 
 
@@ -52,7 +54,8 @@ AccountStatus = Literal["active", "suspended", "closed"]
 class Account:
     """An account. `api_keys` are further credentials for REST (SID → secret); only the Auth Token signs webhooks.
 
-    `status`: an account that is not active is shown, and everything else about it refused (20005).
+    `status`: an account that is not active is shown, and everything else about it refused (20005). `faults`: those of its
+    calls, where a call has none of its own. `rooms`: its conferences.
     """
 
     sid: str
@@ -63,6 +66,8 @@ class Account:
     api_keys: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, Number] = field(default_factory=dict)
     verified_callers: set[str] = field(default_factory=set)
+    faults: Faults | None = None
+    rooms: Rooms = field(default_factory=Rooms)
 
     def add_number(self, e164: str, **urls: Any) -> Number:
         """A phone number; `urls` as the REST API names them, in snake case (`voice_url`, `status_callback`, …)."""

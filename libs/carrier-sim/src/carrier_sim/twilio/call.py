@@ -5,25 +5,24 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
-
-import aiohttp
+from urllib.parse import urljoin
 
 from carrier_sim.callee import Callee
 from carrier_sim.caller import Caller
 from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.line import Line
-from carrier_sim.live import LiveCall, SocketPort
-from carrier_sim.media import Closed, MediaSocket
+from carrier_sim.live import LiveCall
 from carrier_sim.report import CallReport
+from carrier_sim.room import Room
 from carrier_sim.twilio import twiml
 from carrier_sim.twilio.accounts import Account, Number
+from carrier_sim.twilio.dialling import Dialling
 from carrier_sim.twilio.fields import base_fields, new_sid, rfc2822
 from carrier_sim.twilio.plan import Detection, Plan, Source
 from carrier_sim.twilio.requests import Purpose, TwilioRequests
-from carrier_sim.twilio.stream import SAMPLE_RATE, TwilioStream
-from carrier_sim.web import Failure, classify
+from carrier_sim.twilio.stream import SAMPLE_RATE
+from carrier_sim.twilio.streams import Streams
 
 _INSTRUCTIONS = Purpose("instructions", instructions=True)
 _FALLBACK = Purpose("fallback", instructions=True)
@@ -35,19 +34,10 @@ _APPLICATION_ERROR = "We are sorry. An application error has occurred. Goodbye."
 _MAX_DOCUMENTS = 100
 # Real detection takes about 4 s; tests need not.
 _DETECTION_S = 1.0
+_BEEP_S = 0.5
 # Which subscribed event tells a status (https://www.twilio.com/docs/voice/api/call-resource#statuscallbackevent).
 _EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
 _SIP_CODES = {"busy": "486", "no-answer": "487", "failed": "404"}
-_STREAM_FAILURES = {
-    Failure.CONNECT: "31902",
-    Failure.CONNECT_TIMEOUT: "31901",
-    Failure.DNS: "31904",
-    Failure.TLS: "31910",
-    Failure.CERTIFICATE: "31910",
-    Failure.CERTIFICATE_NAME: "31910",
-    Failure.CERTIFICATE_EXPIRED: "31910",
-    Failure.RESET: "31903",
-}
 
 
 class _EndOfCall(Exception):  # noqa: N818 - not an error
@@ -72,6 +62,7 @@ class TwilioCall(LiveCall):
         plan: Plan,
         number: Number | None,
         faults: Faults | None = None,
+        parent: "TwilioCall | None" = None,
     ) -> None:
         self.sid = new_sid("CA")
         self.account = account
@@ -79,12 +70,16 @@ class TwilioCall(LiveCall):
         self.from_number = from_number
         self.to_number = to_number
         self.number = number
+        self.parent = parent
+        self.legs: list[TwilioCall] = []
         self.status = "ringing" if direction == "inbound" else "queued"
         self.created = datetime.now(UTC)
         self.answered: datetime | None = None
         self.ended: datetime | None = None
         self.answered_by: str | None = None
         self.plan = plan
+        # The price is not known when the call ends.
+        self.price_after_s = exchange.config.price_after_s
         report = CallReport(
             provider="twilio",
             direction="inbound" if direction == "inbound" else "outbound",
@@ -94,11 +89,18 @@ class TwilioCall(LiveCall):
             started_at=self.created.isoformat(),
             sample_rate=SAMPLE_RATE,
         )
-        super().__init__(exchange, report, faults)
+        if parent is not None:
+            report.extra["parent_call_sid"] = parent.sid
+        super().__init__(exchange, report, faults or account.faults)
         self._requests = TwilioRequests(exchange.web, account.auth_token, report)
+        self._streams = Streams(
+            self.sid, account.sid, config=exchange.config, report=report, requests=self._requests,
+            converse=self._converse, tell=self._tell_stream,
+        )  # fmt: skip
         self._sequence = 0
         self._redirected: asyncio.Queue[Source] = asyncio.Queue()
         self._sip_code: str | None = None
+        self._dialling: Dialling | None = None
 
     def redirect(self, source: Source) -> None:
         """Leave whatever runs and follow these instructions (REST update of a live call)."""
@@ -133,26 +135,61 @@ class TwilioCall(LiveCall):
             await self._finish()
         return self.report
 
+    # --- calls within the call -----------------------------------------------------------------------------------------
+
+    def leg(self, from_number: str, to_number: str, plan: Plan) -> "TwilioCall":
+        """The call to another phone that shall be connected with this one."""
+        callee = self._exchange.callees.find(to_number)
+        leg = TwilioCall(
+            self._exchange, self.account, direction="outbound-dial", from_number=from_number,
+            to_number=to_number, plan=plan, number=None, faults=callee.faults, parent=self,
+        )  # fmt: skip
+        self.legs.append(leg)
+        self.report.legs.append(leg.sid)
+        return leg
+
+    def run_leg(self, leg: "TwilioCall", room: Room) -> "asyncio.Task[CallReport]":
+        """Ring the other phone; it enters `room` when it is answered. The task ends with the leg's last callback."""
+        return self._exchange.spawn(leg.run_dialled(self._exchange.callees.find(leg.to_number), room))
+
+    async def run_dialled(self, callee: Callee, room: Room) -> CallReport:
+        """Another call dialled this one."""
+        self._caller = callee.caller
+        self.report.reached("queued")
+        try:
+            if await self._ring(callee, 0.0):
+                seat = room.enter(self._answer())
+                await self.until_over()
+                room.leave(seat)
+        finally:
+            await self._finish()
+        return self.report
+
+    # --- who answered --------------------------------------------------------------------------------------------------
+
     async def _detect(self, callee: Callee) -> None:
         detection = self.plan.detection
-        if detection is None:
+        if detection is None or self.plan.send_digits:
             return
+        seconds = _DETECTION_S
+        if detection.wait_for_end and callee.answered_by == "machine":
+            seconds = max(seconds, callee.greeting_s + _BEEP_S)
         if not detection.asynchronous:
             # The request for instructions waits for the result.
-            await self._ends_within(_DETECTION_S)
+            await self._ends_within(seconds)
             self.answered_by = detection.result(callee.answered_by)
             return
-        self._background(self._detect_aside(detection, callee))
+        self._background(self._detect_aside(detection, callee, seconds))
 
-    async def _detect_aside(self, detection: Detection, callee: Callee) -> None:
-        await asyncio.sleep(_DETECTION_S)
+    async def _detect_aside(self, detection: Detection, callee: Callee, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         self.answered_by = detection.result(callee.answered_by)
         if detection.callback:
             fields = {
                 "CallSid": self.sid,
                 "AccountSid": self.account.sid,
                 "AnsweredBy": self.answered_by,
-                "MachineDetectionDuration": str(round(_DETECTION_S * 1000)),
+                "MachineDetectionDuration": str(round(seconds * 1000)),
             }
             url, method = detection.callback, detection.callback_method
             self._courier.post("machine-detection", lambda: self._notify(_STATUS, method, url, fields))
@@ -194,7 +231,9 @@ class TwilioCall(LiveCall):
         self.status = "in-progress"
         self.answered = datetime.now(UTC)
         self._tell("in-progress")
-        return self._open_line(SAMPLE_RATE, self.plan.time_limit_s)
+        line = self._open_line(SAMPLE_RATE, self.plan.time_limit_s)
+        line.press_into_ear(self.plan.send_digits)
+        return line
 
     async def _follow(self, source: Source) -> None:
         """Run instructions until the call ends; a redirect by REST interrupts them."""
@@ -207,7 +246,7 @@ class TwilioCall(LiveCall):
                 if instructions.done():
                     self.end("instructions", instructions.result())
                 elif redirected.done():
-                    source = redirected.result()
+                    source, self._dialling = redirected.result(), None
             finally:
                 for task in (instructions, redirected):
                     task.cancel()
@@ -287,137 +326,19 @@ class TwilioCall(LiveCall):
                     for _ in range(loop or 10):
                         await self._answer().announce(text)
                 case twiml.Start(stream):
-                    self._answer()
-                    self._background(self._stream(stream, base, bidirectional=False))
+                    self._background(self._streams.run(stream, base, self._answer(), bidirectional=False))
                 case twiml.Connect(stream, action, action_method):
-                    self._answer()
-                    await self._stream(stream, base, bidirectional=True)
+                    await self._streams.run(stream, base, self._answer(), bidirectional=True)
                     if action is not None:
                         return Source(urljoin(base, action), action_method)
+                case twiml.Dial() as dial:
+                    self._dialling = Dialling(self, dial, base)
+                    following = await self._dialling.run(self._answer())
+                    self._dialling = None
+                    if following is not None:
+                        return following
         self._answer()
         return None
-
-    # --- media -----------------------------------------------------------------------------------------------------------
-
-    async def _stream(self, stream: twiml.Stream, base: str, *, bidirectional: bool) -> None:
-        """Run one media stream until the server closes it; when cancelled, say stop and close."""
-        line = self._line
-        assert line is not None
-        stream_sid = new_sid("MZ")
-        url = self._stream_url(stream, base)
-        if url is None:
-            line.open()
-            return
-        try:
-            async with asyncio.timeout(5.0):
-                raw = await self._requests.connect_socket(url, self._signed_stream_url(url))
-        except aiohttp.WSServerHandshakeError as error:
-            await self._no_stream(
-                stream, stream_sid, "31920", f"Handshake Error: the answer was {error.status}", url
-            )
-            return
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            timed_out = isinstance(error, TimeoutError)
-            failure, why = (
-                (Failure.CONNECT_TIMEOUT, "no connection within 5 s") if timed_out else classify(error)
-            )
-            await self._no_stream(stream, stream_sid, _STREAM_FAILURES.get(failure, "31900"), why, url)
-            return
-        protocol = TwilioStream(
-            stream_sid, self.sid, self.account.sid, dict(stream.parameters), self.report, bidirectional
-        )
-        port = SocketPort(protocol)
-        socket = MediaSocket(raw, port.receive)
-        port.attach(socket)
-        self._stream_event(stream, stream_sid, "stream-started")
-        try:
-            self._judge_close(await self._converse(socket, port, both_ways=bidirectional), stream_sid)
-        finally:
-            if socket.overflowed:
-                self.report.violate(
-                    "31930",
-                    f"Media Buffer Overflow: the server did not read, {socket.overflowed} messages were lost",
-                    severity="warning",
-                    where=stream_sid,
-                )
-            self._stream_event(stream, stream_sid, "stream-stopped")
-
-    def _stream_url(self, stream: twiml.Stream, base: str) -> str | None:
-        """The absolute wss URL, or None when Twilio would not call it."""
-        if not stream.url:
-            self.report.violate("31923", "Malformed URL: <Stream> has no url", where=base)
-            return None
-        parts = urlsplit(stream.url)
-        if not parts.scheme:
-            # A relative URL is the document's, with the WebSocket scheme.
-            own = urlsplit(urljoin(base, stream.url))
-            parts = own._replace(scheme="wss" if own.scheme == "https" else "ws")
-        if parts.scheme not in ("wss", "ws"):
-            self.report.violate(
-                "31922", f"URL Schema Not Supported: {parts.scheme}; wss is required", where=stream.url
-            )
-            return None
-        if parts.scheme == "ws" and not self._exchange.config.allow_plain:
-            self.report.violate("31922", "URL Schema Not Supported: ws; wss is required", where=stream.url)
-            return None
-        if not parts.hostname:
-            self.report.violate("31923", f"Malformed URL: {stream.url!r} names no host", where=base)
-            return None
-        if parts.query:
-            self.report.violate(
-                "sim-stream-query",
-                "the query string of a <Stream url> is not supported: Twilio drops it before connecting;"
-                " use path segments or <Parameter>",
-                where=stream.url,
-            )
-        return urlunsplit(parts._replace(query="", fragment=""))
-
-    def _signed_stream_url(self, url: str) -> str:
-        match self._exchange.config.upgrade_signature:
-            case "without-port":
-                parts = urlsplit(url)
-                return urlunsplit(parts._replace(netloc=parts.hostname or ""))
-            case "trailing-slash":
-                return url if url.endswith("/") else url + "/"
-            case _:
-                return url
-
-    async def _no_stream(self, stream: twiml.Stream, stream_sid: str, code: str, why: str, url: str) -> None:
-        assert self._line is not None
-        self._line.open()
-        self.report.violate(code, f"Stream: {why}", where=url)
-        self._stream_event(stream, stream_sid, "stream-error", f"{code}: {why}")
-
-    def _judge_close(self, closed: Closed, stream_sid: str) -> None:
-        match closed.how:
-            case "server-closed":
-                self.report.violate(
-                    "31921", f"Close Error: the server closed the stream (close code {closed.code}) before the call ended",
-                    severity="warning", where=stream_sid,
-                )  # fmt: skip
-            case "server-vanished":
-                self.report.violate(
-                    "31924", f"Protocol Error: the connection broke {closed.why}", where=stream_sid
-                )
-            case "protocol-error":
-                self.report.violate("31924", f"Protocol Error: {closed.why}", where=stream_sid)
-
-    def _stream_event(self, stream: twiml.Stream, stream_sid: str, event: str, error: str = "") -> None:
-        if stream.status_callback is None:
-            return
-        fields = {
-            "AccountSid": self.account.sid,
-            "CallSid": self.sid,
-            "StreamSid": stream_sid,
-            "StreamName": stream.name or stream_sid,
-            "StreamEvent": event,
-            # ISO 8601 here, unlike in the callbacks of the call.
-            "Timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        }
-        if error:
-            fields["StreamError"] = error
-        url, method = stream.status_callback, stream.status_callback_method
-        self._courier.post(event, lambda: self._notify(_STREAM_STATUS, method, url, fields))
 
     # --- statuses -----------------------------------------------------------------------------------------------------------
 
@@ -433,6 +354,8 @@ class TwilioCall(LiveCall):
         if self.direction == "inbound":
             fields["StirVerstat"] = "TN-Validation-Passed-A"
             fields["CallToken"] = '{"parentCallInfoToken":"' + self.sid[2:] + '","identityHeaderTokens":[]}'
+        if self.parent is not None:
+            fields["ParentCallSid"] = self.parent.sid
         if self.answered_by:
             fields["AnsweredBy"] = self.answered_by
         return fields
@@ -459,6 +382,9 @@ class TwilioCall(LiveCall):
         url, method = self.plan.status_callback, self.plan.status_method
         self._courier.post(status, lambda: self._notify(_STATUS, method, url, fields))
 
+    def _tell_stream(self, event: str, method: str, url: str, fields: dict[str, str]) -> None:
+        self._courier.post(event, lambda: self._notify(_STREAM_STATUS, method, url, fields))
+
     @property
     def duration_s(self) -> int:
         """Whole seconds since the call was answered, at least one; 0 if it never was."""
@@ -471,20 +397,35 @@ class TwilioCall(LiveCall):
         if code is None and (objection := twiml.callback_objection(answer.body, answer.media_type)):
             self.report.violate(objection.code, objection.message, severity=objection.severity, where=url)
 
-    async def _finish(self) -> None:
-        by, cause = await self._close_line()
-        self.ended = datetime.now(UTC)
+    @property
+    def final_status(self) -> str:
+        """The status the call's end leads to; the present one while it is not over."""
+        if not self.is_over:
+            return self.status
+        by, cause = self._end.result()
         if self._line is not None:
-            self.status = "completed"
-        elif cause in ("busy", "no-answer", "failed", "canceled"):
-            self.status = cause
-        elif by == "rest":
-            self.status = "canceled"
-        else:
-            # The caller gave up, or the simulation ended, before anything was answered.
-            self.status = "no-answer" if self.direction == "inbound" else "canceled"
+            return "completed"
+        if cause in ("busy", "no-answer", "failed", "canceled"):
+            return cause
+        if by == "rest":
+            return "canceled"
+        # The caller gave up, or the simulation ended, before anything was answered.
+        return "no-answer" if self.direction == "inbound" else "canceled"
+
+    async def _finish(self) -> None:
+        await self._close_line()
+        self.ended = datetime.now(UTC)
+        self.status = self.final_status
         self._tell(self.status)
         try:
+            await self._tell_dialling()
             await self._deliver_the_rest()
         finally:
             await self._requests.close()
+
+    async def _tell_dialling(self) -> None:
+        """The caller hung up within a `<Dial>`: its action URL is told how it came out, and the answer is not followed."""
+        if (dialling := self._dialling) is not None and dialling.dial.action is not None:
+            url = urljoin(dialling.base, dialling.dial.action)
+            fields = self._fields(self.status) | dialling.fields
+            await self._requests.ask(_INSTRUCTIONS, dialling.dial.method, url, fields)

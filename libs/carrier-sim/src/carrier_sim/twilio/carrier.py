@@ -1,5 +1,7 @@
 """`sim.twilio`: accounts, numbers, and calls placed from the outside."""
 
+from collections.abc import Iterator
+
 from carrier_sim.caller import Caller
 from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
@@ -36,6 +38,25 @@ class TwilioCarrier:
             if number := account.number(e164):
                 return account, number
         raise LookupError(f"no simulated Twilio account has the number {e164}")
+
+    def find(self, sid: str) -> TwilioCall | None:
+        """A call by its SID, also one that was dialled within another."""
+        if (call := self.calls.get(sid)) is not None:
+            return call
+        return next((call for call in self.every_call() if call.sid == sid), None)
+
+    def forget(self, call: TwilioCall) -> None:
+        """The call was deleted."""
+        if call.parent is not None:
+            call.parent.legs.remove(call)
+        else:
+            del self.calls[call.sid]
+
+    def every_call(self) -> Iterator[TwilioCall]:
+        """All calls, with those that were dialled within them."""
+        for call in self.calls.values():
+            yield call
+            yield from call.legs
 
     def place(self, from_number: str, to_number: str, *, faults: Faults | None = None) -> TwilioCall:
         """An inbound call that has not begun yet: run it with `run_inbound`, or use `call_in`."""

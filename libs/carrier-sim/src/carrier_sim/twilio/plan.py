@@ -24,15 +24,15 @@ class Detection:
     callback_method: str = "POST"
 
     def result(self, answered_by: str) -> str:
-        """Twilio's word for a `human` or a `machine`."""
-        if answered_by == "human":
-            return "human"
+        """Twilio's word for a `human`, a `machine` or a `fax`."""
+        if answered_by != "machine":
+            return answered_by
         return "machine_end_beep" if self.wait_for_end else "machine_start"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the call was set up with."""
+    """What the call was set up with. `send_digits`: keys pressed once it is answered; then nobody is detected."""
 
     source: Source
     fallback_url: str = ""
@@ -43,3 +43,4 @@ class Plan:
     ring_timeout_s: float = 60.0
     time_limit_s: float = 4 * 3600.0
     detection: Detection | None = None
+    send_digits: str = ""

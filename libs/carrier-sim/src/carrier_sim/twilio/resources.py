@@ -1,7 +1,7 @@
 """Twilio's resources as its REST API shows them. All figures are strings, all times RFC 2822."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from carrier_sim.twilio.accounts import Account, Number
@@ -40,6 +40,9 @@ def call_resource(call: TwilioCall) -> dict[str, Any]:
     subresources: Iterable[str] = ("events", "notifications", "payments", "recordings", "siprec", "streams")
     over = call.ended is not None
     minutes = -(-call.duration_s // 60)
+    priced = call.ended is not None and datetime.now(UTC) - call.ended >= timedelta(
+        seconds=call.price_after_s
+    )
     return {
         "account_sid": call.account.sid,
         "annotation": None,
@@ -55,9 +58,9 @@ def call_resource(call: TwilioCall) -> dict[str, Any]:
         "from": call.from_number,
         "from_formatted": _formatted(call.from_number),
         "group_sid": None,
-        "parent_call_sid": None,
+        "parent_call_sid": call.parent.sid if call.parent else None,
         "phone_number_sid": call.number.sid if call.number else None,
-        "price": f"-{minutes * 0.014:.4f}" if over and call.answered else None,
+        "price": f"-{minutes * 0.014:.4f}" if priced and call.answered else None,
         "price_unit": "USD",
         "queue_time": "0",
         "sid": call.sid,

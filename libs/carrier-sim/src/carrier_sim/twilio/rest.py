@@ -25,6 +25,9 @@ from carrier_sim.twilio.rest_errors import RestError, not_found
 _E164 = re.compile(r"^\+[1-9]\d{1,14}$")
 _SEND_DIGITS = re.compile(r"^[0-9*#wW]{1,32}$")
 _EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
+_STATUSES = frozenset(
+    {"queued", "ringing", "in-progress", "completed", "failed", "busy", "no-answer", "canceled"}
+)
 _METHODS = {"GET", "POST"}
 _MAX_PAGE = 1000
 
@@ -111,7 +114,9 @@ class TwilioRest:
             ring_timeout_s=float(timeout),
             time_limit_s=float(limit),
             detection=self._detection(form),
+            send_digits=str(digits or ""),
         )
+        callee = self._carrier.exchange.callees.find(to_number)
         call = TwilioCall(
             self._carrier.exchange,
             account,
@@ -120,6 +125,7 @@ class TwilioRest:
             to_number=to_number,
             plan=plan,
             number=account.number(from_number),
+            faults=callee.faults,
         )
         if unknown := events - _EVENTS:
             call.report.violate(
@@ -128,7 +134,6 @@ class TwilioRest:
         if plan.detection and plan.detection.asynchronous and not plan.detection.callback:
             call.report.violate("21262", "No AMD status callback URL provided", severity="warning")
         self._carrier.calls[call.sid] = call
-        callee = self._carrier.exchange.callees.find(to_number)
         self._carrier.exchange.spawn(call.run_outbound(callee, self._queue_s(account)))
         return web.json_response(call_resource(call), status=201)
 
@@ -197,7 +202,7 @@ class TwilioRest:
         return start - now
 
     def _call(self, account: Account, request: web.Request) -> TwilioCall:
-        call = self._carrier.calls.get(request.match_info["sid"])
+        call = self._carrier.find(request.match_info["sid"])
         if call is None or call.account is not account:
             raise not_found(request)
         return call
@@ -209,7 +214,7 @@ class TwilioRest:
         call = self._call(account, request)
         if not call.is_over:
             raise RestError(20001, "A call that is in progress cannot be deleted")
-        del self._carrier.calls[call.sid]
+        self._carrier.forget(call)
         return web.Response(status=204)
 
     def _update_call(self, account: Account, request: web.Request, form: Form) -> web.Response:
@@ -241,9 +246,17 @@ class TwilioRest:
 
     def _list_calls(self, account: Account, request: web.Request, form: Form) -> web.Response:
         query = request.query
-        wanted = {"to": query.get("To"), "from": query.get("From"), "status": query.get("Status")}
+        status = query.get("Status")
+        if status is not None and status not in _STATUSES:
+            raise RestError(20001, f"Invalid Status: {status}")
+        wanted = {
+            "to": query.get("To"),
+            "from": query.get("From"),
+            "status": status,
+            "parent_call_sid": query.get("ParentCallSid"),
+        }
         found = []
-        for call in sorted(self._carrier.calls.values(), key=lambda c: c.created, reverse=True):
+        for call in sorted(self._carrier.every_call(), key=lambda c: c.created, reverse=True):
             resource = call_resource(call)
             if (
                 call.account is account

@@ -11,6 +11,14 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
 from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
 
+from carrier_sim.twilio import twiml_dial
+from carrier_sim.twilio.twiml_dial import Conference, Dial, Number
+
+__all__ = [
+    "MAX_BODY", "MAX_INLINE", "Conference", "Connect", "Dial", "Document", "Hangup", "Number", "Objection", "Pause",
+    "Redirect", "Reject", "Say", "Start", "Stream", "Verb", "callback_objection", "read", "read_xml",
+]  # fmt: skip
+
 # https://www.twilio.com/docs/api/errors/11750
 MAX_BODY = 64 * 1024
 # Length of the REST parameter `Twiml` (https://www.twilio.com/docs/voice/api/call-resource).
@@ -77,7 +85,7 @@ class Pause:
     seconds: float = 1.0
 
 
-Verb = Connect | Start | Redirect | Hangup | Reject | Say | Pause
+Verb = Connect | Start | Dial | Redirect | Hangup | Reject | Say | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +109,14 @@ _ATTRIBUTES: dict[str, set[str]] = {
     "Reject": {"reason"},
     "Say": {"voice", "language", "loop"},
     "Pause": {"length"},
+    **twiml_dial.ATTRIBUTES,
 }
 # Verbs that exist at Twilio but not here.
 _OTHER_VERBS = {
-    "Dial", "Enqueue", "Gather", "Leave", "Pay", "Play", "Prompt", "Queue", "Record", "Refer", "Sms", "Stop", "Siprec",
+    "Enqueue", "Gather", "Leave", "Pay", "Play", "Prompt", "Queue", "Record", "Refer", "Sms", "Stop", "Siprec",
 }  # fmt: skip
 _METHODS = {"GET", "POST"}
+_NOUNS = {"Response", "Stream", "Parameter", "Number", "Conference"}
 
 
 def read(body: bytes, media_type: str) -> Document:
@@ -194,7 +204,7 @@ class _Reader:
         if tag in _OTHER_VERBS:
             self.object("sim-unsupported", f"the simulator does not know the verb <{tag}>; it is skipped")
             return None
-        if tag not in _ATTRIBUTES or tag in ("Response", "Stream", "Parameter"):
+        if tag not in _ATTRIBUTES or tag in _NOUNS:
             self.warn("12200", f"<{tag}> is not a TwiML verb; it is skipped")
             return None
         self.check(element)
@@ -206,6 +216,8 @@ class _Reader:
                 if tag == "Start":
                     return Start(stream)
                 return Connect(stream, element.get("action"), self.method(element, "method", "12200"))
+            case "Dial":
+                return twiml_dial.read(element, self)
             case "Redirect":
                 self.no_children(element)
                 # An empty <Redirect/> asks the current document's URL again.
