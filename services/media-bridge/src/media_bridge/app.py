@@ -12,6 +12,7 @@ from media_bridge.facts import Teller
 from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings
 from media_bridge.shared_state import SharedState
+from media_bridge.taps import TapWriter
 from offhook.audio import warm_up
 from offhook.bus import Bus, Outlet
 from offhook.http import create_app
@@ -21,19 +22,30 @@ from offhook.security.tokens import MediaTokens
 SERVICE: Final = "media-bridge"
 
 
-def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
+def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAPI:
     """The application for health and metrics; its lifespan starts and stops everything, the bridge
-    (`app.state.bridge`) and `bus` included. Serve it at `admin_settings` and drain with
+    (`app.state.bridge`), `bus` and `taps` included. Audio of calls that are recorded goes to `taps`, in a process that
+    carries calls another one than `bus`. Serve it at `admin_settings` and drain with
     `app.state.bridge.drain`."""
     records = Records(bus, Keyring.parse(settings.keyring.get_secret_value()), settings.extra_origins)
     state = SharedState(settings.redis_url, settings.bridge_id, timeout_s=settings.redis_timeout_s)
     outlet = Outlet(bus, settings.state_dir / "spool")
 
+    writer = TapWriter(
+        taps or bus, f"/media-bridge/{settings.bridge_id}", max_bytes=settings.max_tap_mb * 1024 * 1024
+    )
+
     def refusing() -> bool:
         return bool(app.state.readiness.draining)
 
     bridge = Bridge(
-        settings, records, state, Teller(outlet), MediaTokens.parse(settings.token_key), refusing=refusing
+        settings,
+        records,
+        state,
+        Teller(outlet),
+        writer,
+        MediaTokens.parse(settings.token_key),
+        refusing=refusing,
     )
 
     @asynccontextmanager
@@ -42,7 +54,10 @@ def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
         await state.start()
         try:
             await bus.start()
+            if taps is not None:
+                await taps.start()
             await outlet.start()
+            writer.start()
             await bridge.start()
             # What lives as long as the process is not looked at again: a full collection over the compiler's
             # heap stops all calls for tens of milliseconds.
@@ -52,7 +67,10 @@ def build(settings: BridgeSettings, bus: Bus) -> FastAPI:
         finally:
             gc.unfreeze()
             await bridge.stop()
+            await writer.stop()
             await outlet.stop()
+            if taps is not None:
+                await taps.stop()
             await bus.stop()
             await state.stop()
 

@@ -22,6 +22,7 @@ from media_bridge.facts import Teller
 from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings
 from media_bridge.shared_state import SharedState
+from media_bridge.taps import TapWriter
 from offhook.http import ListenError
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
@@ -54,6 +55,7 @@ class Bridge:
         records: Records,
         state: SharedState,
         teller: Teller,
+        taps: TapWriter,
         tokens: MediaTokens,
         *,
         refusing: Callable[[], bool],
@@ -62,6 +64,7 @@ class Bridge:
         self.records = records
         self.state = state
         self.teller = teller
+        self.taps = taps
         self.tokens = tokens
         self.lag = LoopLag()
         self.limits = Limits(

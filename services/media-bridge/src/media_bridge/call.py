@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import structlog
@@ -22,6 +23,7 @@ from media_bridge.conversation import Conversation
 from media_bridge.facts import SessionFacts
 from media_bridge.shared_state import Claim, Prior
 from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
+from media_bridge.taps import StreamTap
 from offhook.agentlink import pcm
 from offhook.events import Party
 from offhook.identities import inbound_run_id
@@ -85,6 +87,7 @@ class Call(MessageSocket):
         self._opened_at = time.monotonic()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._conversation: Conversation | None = None
+        self._tap: StreamTap | None = None
         self._agent: AgentSocket | None = None
         self._facts: SessionFacts | None = None
         self._epoch = 0
@@ -126,6 +129,8 @@ class Call(MessageSocket):
             # Carriers send audio 50 times a second, silence included; a dead TCP connection can look alive
             # for minutes.
             self.end(CARRIER_SILENT)
+        if self._tap is not None:
+            self._tap.flush(now)
 
     def account(self) -> None:
         """Add what happened since the last time to the metrics."""
@@ -218,8 +223,17 @@ class Call(MessageSocket):
             return
         # From here on the caller is listened to: whatever is said while Redis and the agent are asked is
         # remembered.
+        if self._admission.workflow.record_audio:
+            self._tap = StreamTap(
+                self.workflow_run_id,
+                self._server.encoding,
+                self._server.sample_rate,
+                now,
+                datetime.now(UTC),
+                self._bridge.taps.tell,
+            )
         self._conversation = Conversation(
-            self._server, self.write, self, now, self._bridge.limits, self._bridge.lag
+            self._server, self.write, self, now, self._bridge.limits, self._bridge.lag, self._tap
         )
         self.task = asyncio.create_task(self._live(granted, started), name=f"call {self.workflow_run_id}")
         self.task.add_done_callback(_log_failure)
@@ -266,6 +280,8 @@ class Call(MessageSocket):
             claim.epoch,
         )
         facts.media_started()
+        if self._tap is not None:
+            self._tap.identify(started.stream_id, claim.epoch)
         gauge = metrics.MEDIA_SESSIONS.labels(configuration.provider, workflow.agent_protocol)
         gauge.inc()
         _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
@@ -410,6 +426,9 @@ class Call(MessageSocket):
             (mine,) = await state.renew([(run, self._epoch, heard_ms)])
             ending = ending if mine else SUPERSEDED
         conversation.close(ending.told_agent, now)
+        if self._tap is not None:
+            self._tap.close(now)
+            self._tap = None
         if self._agent is not None:
             self._agent.close(_NORMAL)
         # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.

@@ -20,6 +20,7 @@ from media_bridge.agent_links import AgentLink
 from media_bridge.hearing import Hearing
 from media_bridge.playback import AudioFrame, Playback
 from media_bridge.quality import GAP_S, QualityMeter
+from media_bridge.taps import StreamTap
 from offhook.agentlink import pcm
 from offhook.audio import FRAME_MS, Encoding, Transcoder, frame_bytes, silence_byte, tone
 from offhook.audio.silence import ACTIVE_MEAN_SQUARE, is_active
@@ -75,7 +76,14 @@ class Conversation:
     """The audio of one media session, from the carrier's start message on."""
 
     def __init__(
-        self, server: MediaServer, write: Write, owner: Owner, now: float, limits: Limits, lag: LoopLag
+        self,
+        server: MediaServer,
+        write: Write,
+        owner: Owner,
+        now: float,
+        limits: Limits,
+        lag: LoopLag,
+        tap: StreamTap | None = None,
     ) -> None:
         self._server = server
         self._write = write
@@ -102,6 +110,7 @@ class Conversation:
         self.last_audio_at = now
         self.quality = QualityMeter()
         self._lag = lag
+        self._tap = tap
 
     # --- for the owner
     # --------------------------------------------------------------------------------------------
@@ -144,7 +153,7 @@ class Conversation:
         if self._comforting:
             self._comforting = False
             self._playback.clear(now)
-            self._send(server.send_clear())
+            self._send_clear(now)
         self._link = link
         self._write_agent = write
         self._agent_stalled = False
@@ -233,6 +242,8 @@ class Conversation:
         self.last_audio_at = now
         if since > GAP_S:
             self.quality.gap(since)
+        if self._tap is not None:
+            self._tap.caller(payload, now)
         link = self._link
         if link is None or self._agent_stalled:
             self._hearing.hold(payload)
@@ -311,6 +322,8 @@ class Conversation:
     def _play(self, frame: AudioFrame, now: float) -> None:
         for message in self._server.send_audio(frame.payload):
             self._write(message)
+        if self._tap is not None:
+            self._tap.agent(frame.payload, now)
         if self._comforting:
             return
         quality = self.quality
@@ -325,7 +338,7 @@ class Conversation:
 
     def _clear(self, link: AgentLink, now: float) -> None:
         outcome = self._playback.clear(now)
-        self._send(self._server.send_clear())
+        self._send_clear(now)
         if outcome.discarded_ms:
             self.quality.interruptions += 1
         for name in outcome.voided:
@@ -335,6 +348,11 @@ class Conversation:
     def _object(self, link: AgentLink, code: str, message: str) -> None:
         self._send_agent(link.error(code, message))
         self._owner.agent_fault(code, message)
+
+    def _send_clear(self, now: float) -> None:
+        self._send(self._server.send_clear())
+        if self._tap is not None:
+            self._tap.cleared(now)
 
     def _send(self, messages: list[Frame]) -> None:
         for message in messages:

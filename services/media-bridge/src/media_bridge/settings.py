@@ -72,6 +72,12 @@ class BridgeSettings(ServiceSettings):
     caller_memory_s: float = Field(
         4.0, ge=0.2, le=30, description="caller audio remembered for an agent that comes late or takes over"
     )
+    max_tap_mb: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="MiB of audio of recorded calls that may wait for Kafka; what does not fit is a gap in the recording",
+    )
     redis_timeout_s: float = Field(0.5, gt=0, le=5, description="how long a starting call waits for Redis")
 
     @field_validator("extra_origins")

@@ -28,6 +28,7 @@ from offhook.events.calls import (
     MediaStarted,
     MediaStopped,
     Party,
+    RecordingDeleted,
     RecordingStored,
     StatusReported,
     TransferEnded,
@@ -55,6 +56,7 @@ from offhook.events.notices import (
     AnsweredByNotice,
     TransferNotice,
 )
+from offhook.events.taps import AudioTap
 
 __all__ = [
     "TERMINAL_STATUSES",
@@ -62,6 +64,7 @@ __all__ = [
     "AgentLost",
     "AnsweredBy",
     "AnsweredByNotice",
+    "AudioTap",
     "CallDirection",
     "CallObserved",
     "CallOriginated",
@@ -85,6 +88,7 @@ __all__ = [
     "Observe",
     "Originate",
     "Party",
+    "RecordingDeleted",
     "RecordingStored",
     "SendDigits",
     "StatusReported",

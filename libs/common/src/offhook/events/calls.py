@@ -110,6 +110,9 @@ class StatusReported(CallEventData):
 
     `sequence` is the provider's own order where it has one (Twilio `SequenceNumber`); `provider_time` its own clock.
     `leg` is `media` for Vonage's WebSocket leg, whose end is not the call's end.
+
+    `reconciled`: not told by the provider but looked up; only then it says when things were: `began_at`, `answered_at`,
+    `ended_at`, each None where the provider does not tell.
     """
 
     TYPE: ClassVar[str] = "call.status.v1"
@@ -131,6 +134,9 @@ class StatusReported(CallEventData):
     detail: str | None = None
     ended_by: Party | None = None
     reconciled: bool = False
+    began_at: datetime | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
     raw: dict[str, str] = Field(default_factory=dict)
 
 
@@ -299,3 +305,11 @@ class RecordingStored(CallEventData):
     size_bytes: int
     gaps_ms: tuple[tuple[int, int], ...] = ()
     delete_after: datetime | None = None
+
+
+class RecordingDeleted(CallEventData):
+    """A recording was deleted from the storage: its time was over."""
+
+    TYPE: ClassVar[str] = "recording.deleted.v1"
+    key: str
+    reason: Literal["retention"] = "retention"
