@@ -4,11 +4,10 @@ from call_tracker.store.calls import SOURCE, Advance, objection
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace, StoreError, StoreRefusal, StoreUnavailable
 from call_tracker.store.outbox import Outbox
+from call_tracker.store.searching import CallFilter, Position
 from call_tracker.store.store import (
     Answer,
-    CallFilter,
     Idempotency,
-    Position,
     Store,
     StoredEvent,
     Story,
@@ -25,6 +24,7 @@ __all__ = [
     "LostRace",
     "Outbox",
     "Position",
+    "Request",
     "Store",
     "StoreError",
     "StoreRefusal",

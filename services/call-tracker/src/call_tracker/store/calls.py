@@ -24,7 +24,7 @@ from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode, join, obs
 from call_tracker.lifecycle import project
 from call_tracker.store.errors import LostRace
 from call_tracker.store.outbox import outbox_row
-from call_tracker.store.tables import CALL_EVENTS, CALLS, OUTBOX
+from call_tracker.store.tables import CALL_EVENTS, CALL_NUMBERS, CALLS, OUTBOX
 from offhook.events import TERMINAL_STATUSES, Event, EventData, new_event
 from offhook.events import encode as encode_event
 from offhook.events.calls import CallEventData
@@ -82,6 +82,7 @@ async def advance(connection: AsyncConnection, events: Iterable[Event[EventData]
     rows: list[dict[str, Any]] = []
     changed: list[CallState] = []
     ended: list[CallState] = []
+    begun: list[CallState] = []
     held = await _read(connection, list(by_run))
     for run in sorted(by_run):  # in one order everywhere, or two transactions could wait for each other
         before = held.get(run)
@@ -92,11 +93,14 @@ async def advance(connection: AsyncConnection, events: Iterable[Event[EventData]
         record = project(run, facts)
         text = record.model_dump_json()
         rows.append(_call_row(record, facts, text, revision=1 if before is None else before.revision + 1))
+        if before is None or before.user_id is None:
+            begun.append(record)
         if before is None or text != before.record:
             changed.append(record)
             if record.status in TERMINAL_STATUSES and (before is None or before.active):
                 ended.append(record)
     await _write(connection, rows)
+    await _write_numbers(connection, begun)
     if changed:
         await connection.execute(
             insert(OUTBOX), [outbox_row(CALL_STATES, _state_event(record, now)) for record in changed]
@@ -127,7 +131,9 @@ async def _append(connection: AsyncConnection, told: dict[str, tuple[str, Event[
 async def _read(connection: AsyncConnection, runs: list[str]) -> dict[str, Any]:
     # Filled up to a power of two: a few statements that the database has prepared, not one for every length.
     filled = runs + [runs[-1]] * ((1 << (len(runs) - 1).bit_length()) - len(runs))
-    columns = (CALLS.c.workflow_run_id, CALLS.c.revision, CALLS.c.facts, CALLS.c.record, CALLS.c.active)
+    columns = (
+        CALLS.c.workflow_run_id, CALLS.c.revision, CALLS.c.facts, CALLS.c.record, CALLS.c.active, CALLS.c.user_id,
+    )  # fmt: skip
     query = select(*columns).where(CALLS.c.workflow_run_id.in_(filled))
     return {row.workflow_run_id: row for row in await connection.execute(query)}
 
@@ -144,6 +150,21 @@ async def _write(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) ->
     written = (await connection.execute(statement.returning(CALLS.c.workflow_run_id), rows)).scalars().all()
     if len(written) != len(rows):
         raise LostRace(f"{len(rows) - len(written)} calls were advanced by another transaction in between")
+
+
+async def _write_numbers(connection: AsyncConnection, begun: Iterable[CallState]) -> None:
+    numbers = {
+        (record.user_id, number)
+        for record in begun
+        for number in (record.from_number, record.to_number)
+        if record.user_id and number
+    }
+    if numbers:
+        rows = [
+            {"user_id": user_id, "number": number, "backwards": number[::-1]}
+            for user_id, number in sorted(numbers)  # in one order everywhere, as the calls are
+        ]
+        await connection.execute(upsert(connection, CALL_NUMBERS).on_conflict_do_nothing(), rows)
 
 
 def upsert(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
@@ -169,7 +190,15 @@ def _call_row(record: CallState, facts: Facts, text: str, *, revision: int) -> d
         "status": record.status.value,
         "active": record.status not in TERMINAL_STATUSES,
         "end_reason": record.end_reason,
+        "answer_ms": _answer_ms(record),
     }
+
+
+def _answer_ms(record: CallState) -> int | None:
+    if record.requested_at is None or record.answered_at is None:
+        return None
+    took = datetime.fromisoformat(record.answered_at) - datetime.fromisoformat(record.requested_at)
+    return took // timedelta(milliseconds=1)
 
 
 def _state_event(record: CallState, now: datetime) -> Event[CallState]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.facts import Beginning, decode
@@ -14,9 +14,11 @@ from call_tracker.store.calls import Advance, advance, upsert
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace
 from call_tracker.store.outbox import outbox_row
+from call_tracker.store.searching import CallFilter, Position, find
 from call_tracker.store.tables import CALL_EVENTS, CALLS, IDEMPOTENCY_KEYS, OUTBOX
-from offhook.events import TERMINAL_STATUSES, Event, EventData, StatusReported
+from offhook.events import Event, EventData, StatusReported
 from offhook.records import CallState
+from offhook.topics import CALL_EVENTS as CALL_EVENTS_TOPIC
 from offhook.topics import Topic
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,25 +47,6 @@ class Answer:
     response: str
     repeated: bool = False
     same_request: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class CallFilter:
-    """Which calls to list; None does not restrict."""
-
-    status: str | None = None
-    direction: str | None = None
-    workflow_id: str | None = None
-    provider: str | None = None
-    active: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the list of calls, newest first: behind this call."""
-
-    began_us: int
-    workflow_run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +111,23 @@ class Store:
 
         return await self.database.transact(work)
 
-    async def request_end(
-        self, user_id: str, run: str, make: Callable[[CallState], tuple[Event[EventData], Sequence[Telling]]]
-    ) -> tuple[CallState, bool] | None:
-        """Ask for the end of a live call of `user_id` with what `make` gives for its record.
+    async def request(
+        self, user_id: str, run: str, make: Callable[[CallState], Request]
+    ) -> CallState | None:
+        """Ask for something to be done to a call of `user_id`: what `make` gives for its record becomes true together.
 
-        Returns the record, and False when the call had ended already; None when there is no such call.
+        Returns the record as it was, None when there is no such call. What `make` raises undoes it.
         """
 
-        async def work(connection: AsyncConnection) -> tuple[CallState, bool] | None:
+        async def work(connection: AsyncConnection) -> CallState | None:
             record = await _find(connection, user_id, run)
-            if record is None or record.status in TERMINAL_STATUSES:
-                return None if record is None else (record, False)
-            event, tellings = make(record)
-            await advance(connection, [event], self._clock())
-            await self._tell(connection, tellings)
-            return record, True
+            if record is None:
+                return None
+            request = make(record)
+            await advance(connection, request.events, self._clock())
+            told = [(CALL_EVENTS_TOPIC, event) for event in request.events]
+            await self._tell(connection, [*told, *request.commands])
+            return record
 
         return await self.database.transact(work)
 
@@ -186,27 +170,15 @@ class Store:
         self, user_id: str, which: CallFilter, *, limit: int, after: Position | None = None
     ) -> tuple[list[CallState], Position | None]:
         """Calls of `user_id`, newest first, and the position to go on from; None when there are no more."""
-        query = select(CALLS.c.record, CALLS.c.began_us, CALLS.c.workflow_run_id).where(
-            CALLS.c.user_id == user_id
-        )
-        for name in ("status", "direction", "workflow_id", "provider"):
-            wanted = getattr(which, name)
-            if wanted is not None:
-                query = query.where(CALLS.c[name] == wanted)
-        if which.active is not None:
-            query = query.where(CALLS.c.active.is_(which.active))
-        if after is not None:
-            behind = tuple_(CALLS.c.began_us, CALLS.c.workflow_run_id) < (
-                after.began_us,
-                after.workflow_run_id,
-            )
-            query = query.where(behind)
-        query = query.order_by(CALLS.c.began_us.desc(), CALLS.c.workflow_run_id.desc()).limit(limit + 1)
         async with self.database.read() as connection:
-            rows = (await connection.execute(query)).all()
-        page = rows[:limit]
-        more = Position(page[-1].began_us, page[-1].workflow_run_id) if len(rows) > limit else None
-        return [CallState.model_validate_json(row.record) for row in page], more
+            page, more = await find(connection, user_id, which, limit=limit, after=after)
+            if not page:
+                return [], None
+            runs = [one.workflow_run_id for one in page]
+            filled = runs + [runs[-1]] * (limit - len(runs))  # one statement for every length
+            query = select(CALLS.c.workflow_run_id, CALLS.c.record).where(CALLS.c.workflow_run_id.in_(filled))
+            records = {row.workflow_run_id: row.record for row in await connection.execute(query)}
+        return [CallState.model_validate_json(records[run]) for run in runs], more
 
     async def active_calls(self) -> int:
         """How many calls have not ended."""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import (
+    VARCHAR,
     BigInteger,
     Boolean,
     Column,
@@ -61,12 +62,54 @@ CALLS: Final = Table(
     Column("status", String(10), nullable=False),
     Column("active", Boolean, nullable=False),
     Column("end_reason", String(40)),
-    Index(None, "user_id", "began_us", "workflow_run_id"),
+    Column("answer_ms", Integer),
+    # All that filters ask about: what a filter leaves out is passed over without a look at the table.
+    Index(
+        "ix_calls_newest",
+        "user_id",
+        "began_us",
+        "workflow_run_id",
+        postgresql_include=[
+            "status",
+            "active",
+            "direction",
+            "workflow_id",
+            "provider",
+            "end_reason",
+            "from_number",
+            "to_number",
+            "answer_ms",
+        ],
+    ),
+    Index(
+        "ix_calls_live",
+        "user_id",
+        "began_us",
+        "workflow_run_id",
+        postgresql_where=text("active"),
+        sqlite_where=text("active"),
+    ),
+    Index(None, "user_id", "end_reason", "began_us", "workflow_run_id"),
+    Index(None, "user_id", "from_number", "began_us", "workflow_run_id"),
+    Index(None, "user_id", "to_number", "began_us", "workflow_run_id"),
     Index(None, "user_id", "status", "began_us", "workflow_run_id"),
     Index(None, "user_id", "workflow_id", "began_us", "workflow_run_id"),
     Index(None, "provider_call_id"),
     Index("ix_calls_active", "began_us", postgresql_where=text("active"), sqlite_where=text("active")),
     comment="The record of each call, with the facts it follows from.",
+)
+
+# Ranges of texts are ranges of bytes, whatever the language of the database.
+_BYTES: Final = String(200).with_variant(VARCHAR(200, collation="C"), "postgresql")
+
+CALL_NUMBERS: Final = Table(
+    "call_numbers",
+    METADATA,
+    Column("user_id", String(200), primary_key=True),
+    Column("number", _BYTES, primary_key=True),
+    Column("backwards", _BYTES, nullable=False),
+    Index("ix_call_numbers_user_id_backwards", "user_id", "backwards", "number"),
+    comment="The numbers that calls of a user came from or went to.",
 )
 
 OUTBOX: Final = Table(
