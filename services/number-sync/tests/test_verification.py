@@ -18,7 +18,9 @@ from number_sync.rotation import rotate
 from number_sync.verification import Verification, Verifier
 from offhook.providers import registry
 from offhook.providers.base import Rest, RestFactory
+from offhook.records import ConfigurationRecord
 from offhook.security.keyring import Keyring, new_key
+from offhook.topics import CONFIGURATIONS
 
 C = "/telephony-configurations"
 OTHER_TOKEN = "canary9twilio9token9canary987654"
@@ -78,8 +80,14 @@ async def test_wrong_credentials_are_saved_and_told_with_the_remedy_until_they_a
         renamed = (await service.api.patch(one, json={"name": "New"})).json()
         assert renamed["verification"] == verification
         assert len(carrier.rest_log.requests()) == asked
+        [known] = (await service.newest(CONFIGURATIONS)).values()
+        assert isinstance(known, ConfigurationRecord)
+        assert known.verification == "refused"
         right = (await service.api.patch(one, json={"credentials": TWILIO})).json()
         assert right["verification"]["state"] == "verified"
+        [known] = (await service.newest(CONFIGURATIONS)).values()
+        assert isinstance(known, ConfigurationRecord)
+        assert known.verification == "verified"
 
 
 @on_sqlite

@@ -7,6 +7,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import credentials as creds
+from number_sync import dialling_rules as rules
 from number_sync import publishing
 from number_sync.database import Clock, Database, now_ms
 from number_sync.errors import ConflictError, FixedError, InvalidError, LimitError, NotFoundError
@@ -20,7 +21,14 @@ from offhook.security.keyring import Keyring
 from offhook.topics import CONFIGURATIONS, NUMBERS
 
 _NAMED_IN_A_SENTENCE: Final = 5
-_PLAIN: Final = ("name", "paused", "default_for_outbound", "repair_drift")
+_PLAIN: Final = (
+    "name",
+    "paused",
+    "default_for_outbound",
+    "repair_drift",
+    "max_concurrent_calls",
+    "max_calls_per_s",
+)
 _UNTRIED: Final[Mapping[str, Any]] = {
     "verification": "not-verified",
     "verification_code": None,
@@ -57,6 +65,9 @@ class Configurations:
         paused: bool = False,
         default_for_outbound: bool = False,
         repair_drift: bool = True,
+        dialling_rules: Mapping[str, Sequence[str]] | None = None,
+        max_concurrent_calls: int | None = None,
+        max_calls_per_s: float | None = None,
     ) -> Row[Any]:
         adapter = self._providers.get(provider)
         if adapter is None:
@@ -76,6 +87,9 @@ class Configurations:
             "paused": paused,
             "default_for_outbound": default_for_outbound,
             "repair_drift": repair_drift,
+            "dialling_rules": rules.accept(dialling_rules or {}),
+            "max_concurrent_calls": max_concurrent_calls,
+            "max_calls_per_s": max_calls_per_s,
             "created_at": now,
             "updated_at": now,
         }
@@ -108,7 +122,7 @@ class Configurations:
             )
 
     async def update(self, user_id: str, configuration_id: str, changes: Mapping[str, Any]) -> Row[Any]:
-        """`changes` may hold name, credentials, paused, default_for_outbound, repair_drift; `provider` only unchanged.
+        """`changes` may hold what `create` takes; `provider` only unchanged. `dialling_rules` replace all of them.
 
         What the provider said to the credentials is forgotten when they change.
         """
@@ -126,6 +140,8 @@ class Configurations:
                 await self._refuse_taken_name(connection, user_id, values["name"], configuration_id)
             if values.get("default_for_outbound"):
                 await self._clear_default(connection, user_id, now, but=configuration_id)
+            if "dialling_rules" in changes:
+                values["dialling_rules"] = rules.accept(changes["dialling_rules"])
             if "credentials" in changes:
                 adapter = self._adapter(row)
                 stored = self._stored(row)

@@ -16,6 +16,7 @@ from offhook.events import Event, EventData, new_event
 from offhook.records import (
     ApiKeyRecord,
     ConfigurationRecord,
+    DiallingRules,
     NoAgentFallback,
     NumberRecord,
     PublicUrlRecord,
@@ -37,6 +38,10 @@ def configuration_record(row: Row[Any]) -> ConfigurationRecord:
         sealed_credentials=row.sealed_credentials,
         paused=row.paused,
         default_for_outbound=row.default_for_outbound,
+        verification=row.verification,
+        dialling_rules=DiallingRules.model_validate(row.dialling_rules),
+        max_concurrent_calls=row.max_concurrent_calls,
+        max_calls_per_s=row.max_calls_per_s,
     )
 
 

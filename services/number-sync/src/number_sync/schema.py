@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -52,6 +53,10 @@ configurations: Final = Table(
     Column("verification_code", String(64)),
     Column("verification_text", Text),
     Column("verified_at", BigInteger),
+    # Where it may call (`records.DiallingRules`), and how much at a time; None: as much as the provider takes.
+    Column("dialling_rules", JSON, nullable=False, default=dict, server_default="{}"),
+    Column("max_concurrent_calls", Integer),
+    Column("max_calls_per_s", Float),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("user_id", "name"),
@@ -154,6 +159,7 @@ dials: Final = Table(
     Column("account", String(256)),
     Column("provider_call_id", String(128)),
     Column("conversation_id", String(128)),
+    Index("ix_dials_claimed_at", "account", "claimed_at"),
 )
 
 # What is to be published, in the order in which it became true. `value` None is a tombstone.

@@ -12,6 +12,7 @@ from sqlalchemy import Row, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import credentials as creds
+from number_sync import publishing
 from number_sync.configurations import find_configuration
 from number_sync.database import Clock, Database, now_ms
 from number_sync.inquiries import Inquiries
@@ -149,6 +150,10 @@ class Verifier:
                     verified_at=answer.at,
                 )
             )
+            if kept.rowcount and row.verification != answer.state:
+                # Nothing is placed with refused credentials: whoever takes orders to call has to know.
+                changed = select(configurations).where(configurations.c.id == configuration_id)
+                await publishing.publish_configuration(connection, (await connection.execute(changed)).one())
             return answer if kept.rowcount else _stored(row)
 
         return await self._database.transact(work)

@@ -60,6 +60,40 @@ async def test_a_saved_configuration_is_tried_and_the_next_page_says_what_came_o
     assert f"{page.path}/import" in page.links()
 
 
+async def test_calling_rules_are_typed_in_words_and_kept(service: Service, ada: Browser) -> None:
+    url = await a_configuration(service)
+    rules = f"{url}/calling-rules"
+    assert rules in (page := await ada.open(url)).links()
+    assert "Countries Every country" in page.text
+    sent = {
+        "dialling_rules.countries": ["GB", "DE"],
+        "dialling_rules.denied_prefixes": "+44 900\n\n+44 905",
+        "max_concurrent_calls": "12",
+    }
+    page = await (await ada.open(rules)).send(rules, sent)
+    assert page.path == url
+    assert "Countries Germany, United Kingdom" in page.text
+    assert "Never allowed +44900, +44905" in page.text
+    assert "At most 12" in page.text
+    again = (await ada.open(rules)).form(rules)
+    assert again["dialling_rules.countries"] == ["DE", "GB"]
+    assert again["dialling_rules.denied_prefixes"] == ["+44900\n+44905"]
+
+
+async def test_calling_rules_that_cannot_be_are_objected_to_at_their_fields(
+    service: Service, ada: Browser
+) -> None:
+    rules = f"{await a_configuration(service)}/calling-rules"
+    wrong = {"max_concurrent_calls": "many", "max_calls_per_s": "0"}
+    page = await (await ada.open(rules)).send(rules, wrong)
+    assert page.status == 422
+    assert "A whole number from 1" in page.error("max_concurrent_calls")
+    assert "A number from 0.01" in page.error("max_calls_per_s")
+    page = await (await ada.open(rules)).send(rules, {"dialling_rules.allowed_prefixes": "020"})
+    assert "+ and the first digits" in page.error("dialling_rules.allowed_prefixes")
+    assert page.form(rules)["dialling_rules.allowed_prefixes"] == ["020"]
+
+
 async def test_a_wrong_token_is_saved_and_told_with_its_remedy(ada: Browser) -> None:
     form = await ada.open(f"{NEW}?provider=twilio")
     wrong = filled(**{"credentials.auth_token": "0" * 32})

@@ -30,6 +30,7 @@ from number_sync.paging import DEFAULT_LIMIT
 from number_sync.verification import KEY_LOST, Verification
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, status_path
 from offhook.providers.base import credential_fields
+from offhook.records import DiallingRules
 
 
 def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
@@ -56,6 +57,9 @@ def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
             paused=row.paused,
             default_for_outbound=row.default_for_outbound,
             repair_drift=row.repair_drift,
+            dialling_rules=DiallingRules.model_validate(row.dialling_rules),
+            max_concurrent_calls=row.max_concurrent_calls,
+            max_calls_per_s=row.max_calls_per_s,
             numbers=CountsOut.model_validate(counts),
             webhooks=webhooks,
             created_at=instant(row.created_at),
@@ -89,7 +93,7 @@ def create_router(parts: Parts, user_of: UserOf) -> APIRouter:
     async def create_configuration(user: User, body: ConfigurationIn, response: Response) -> ConfigurationOut:
         """The credentials are tried at the provider, for eight seconds at most. It is stored whatever comes of that:
         see `verification`."""
-        row = await configurations.create(user, **dict(body))
+        row = await configurations.create(user, **body.model_dump())
         await parts.verifier.test(user, row.id)
         response.headers["Location"] = f"{PREFIX}{CONFIGURATIONS}/{row.id}"
         return (await out([await configurations.get(user, row.id)]))[0]

@@ -7,10 +7,13 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
+from number_sync.dialling_rules import MOST_CALLS_PER_S, MOST_CONCURRENT_CALLS, MOST_PREFIXES
 from number_sync.paging import MAX_LIMIT
 from offhook.identities import ID_PATTERN
+from offhook.records import DiallingRules
 
 MAX_METADATA_BYTES: Final = 4096
+MOST_COUNTRIES: Final = 300
 
 
 def _clean(text: str) -> str:
@@ -46,6 +49,9 @@ Headers = Annotated[
 Credentials = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Text | None], Field(max_length=50)
 ]
+Prefixes = Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=MOST_PREFIXES)]
+ConcurrentCalls = Annotated[int | None, Field(ge=1, le=MOST_CONCURRENT_CALLS)]
+CallsPerSecond = Annotated[float | None, Field(ge=0.01, le=MOST_CALLS_PER_S, allow_inf_nan=False)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(pattern=ID_PATTERN)]
 
@@ -56,10 +62,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
+class DiallingRulesIn(Strict):
+    """`countries`: ISO 3166-1 codes, two letters; none: every country. Numbers that begin with one of `denied_prefixes`
+    (E.164) are never called; those that begin with one of `allowed_prefixes` are called whatever their country."""
+
+    countries: Annotated[
+        list[Annotated[str, StringConstraints(max_length=12)]], Field(max_length=MOST_COUNTRIES)
+    ] = []
+    allowed_prefixes: Prefixes = []
+    denied_prefixes: Prefixes = []
+
+
 class ConfigurationIn(Strict):
     """`credentials`: the fields that `GET /telephony-configurations/providers` lists for the provider.
 
     `repair_drift`: settings that somebody else changed at the provider are set again; false: only reported.
+    `max_concurrent_calls`, `max_calls_per_s`: how many calls, in and out, may be live and may begin in a second; null: no
+    limit here.
     """
 
     name: Name
@@ -68,10 +87,14 @@ class ConfigurationIn(Strict):
     paused: bool = False
     default_for_outbound: bool = False
     repair_drift: bool = True
+    dialling_rules: DiallingRulesIn = Field(default_factory=DiallingRulesIn)
+    max_concurrent_calls: ConcurrentCalls = None
+    max_calls_per_s: CallsPerSecond = None
 
 
 class ConfigurationChange(Strict):
-    """What is left out stays. A credential sent as a mask stays, sent as null is removed."""
+    """What is left out stays. A credential sent as a mask stays, sent as null is removed. `dialling_rules` replace all
+    of them."""
 
     name: Name = Field(default="")
     provider: Annotated[str, StringConstraints(max_length=32)] = ""
@@ -79,6 +102,9 @@ class ConfigurationChange(Strict):
     paused: bool = False
     default_for_outbound: bool = False
     repair_drift: bool = True
+    dialling_rules: DiallingRulesIn = Field(default_factory=DiallingRulesIn)
+    max_concurrent_calls: ConcurrentCalls = None
+    max_calls_per_s: CallsPerSecond = None
 
 
 class NumberIn(Strict):
@@ -209,6 +235,9 @@ class ConfigurationOut(BaseModel):
     paused: bool
     default_for_outbound: bool
     repair_drift: bool
+    dialling_rules: DiallingRules
+    max_concurrent_calls: int | None
+    max_calls_per_s: float | None
     numbers: CountsOut
     webhooks: WebhooksOut | None
     created_at: datetime

@@ -15,6 +15,7 @@ from number_sync.api.parts import CONFIGURATIONS, ONE_CONFIGURATION, Parts
 from number_sync.errors import ConflictError, NotFoundError, NumberSyncError
 from number_sync.pages import reading
 from number_sync.pages.answers import refusals_of, refuse
+from number_sync.pages.calling_rules import summary
 from number_sync.pages.configuration_view import ConfigurationView, configuration_view, webhook_urls
 from number_sync.pages.credential_inputs import credential_inputs, credential_refusals, sent_credentials
 from number_sync.pages.form_values import ticked
@@ -104,7 +105,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
                 provider=provider,
                 credentials=sent_credentials(adapter.credentials_model, form),
             )
-            row = await configurations.create(user.user_id, **dict(body))
+            row = await configurations.create(user.user_id, **body.model_dump())
         except (ValidationError, NumberSyncError) as error:
             status, found = refusals_of(error, field="name")
             refusals = credential_refusals(adapter.credentials_model, form, {}, found)
@@ -128,6 +129,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             public_url = await publishing.public_url(connection)
         return {
             "configuration": view(row, held),
+            "calling_rules": summary(row),
             "numbers": page.numbers,
             "next_after": page.next,
             "state_filter": state,
