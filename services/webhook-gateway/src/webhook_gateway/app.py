@@ -12,11 +12,14 @@ from offhook.http import create_app
 from offhook.records import ConfigurationRecord
 from offhook.security.keyring import Keyring
 from offhook.security.tokens import MediaTokens
+from offhook.topics import WEBHOOK_REPLAYS
 from webhook_gateway.audit import AuditTrail
 from webhook_gateway.credentials import CredentialBook
 from webhook_gateway.directory import Records
 from webhook_gateway.gateway import Gateway
 from webhook_gateway.policy import Limits
+from webhook_gateway.refusals import Refusals
+from webhook_gateway.replays import Replays
 from webhook_gateway.routes import ProvidersFirst, webhook_routes
 from webhook_gateway.settings import GatewaySettings
 from webhook_gateway.shared_state import SharedState
@@ -28,7 +31,8 @@ SERVICE: Final = "webhook-gateway"
 def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
     """The application; its lifespan starts and stops everything, `bus` included."""
     records = Records(bus, settings.extra_origins)
-    credentials = CredentialBook(Keyring.parse(settings.keyring.get_secret_value()))
+    keyring = Keyring.parse(settings.keyring.get_secret_value())
+    credentials = CredentialBook(keyring)
 
     def forget(key: str, old: ConfigurationRecord | None, new: ConfigurationRecord | None) -> None:
         credentials.forget(key)
@@ -38,10 +42,15 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
         settings.redis_url, window_s=settings.reconnect_window_s, timeout_s=settings.redis_timeout_s
     )
     outlet = Outlet(bus, settings.state_dir / "spool", max_bytes=settings.spool_max_bytes)
-    audit = AuditTrail(bus)
+    audit = AuditTrail(bus, Refusals(records, credentials, keyring))
+    verifier = Verifier(records, credentials)
+    replays = Replays(
+        bus=bus, outlet=outlet, records=records, verifier=verifier, state=state, keyring=keyring
+    )
+    bus.consume(WEBHOOK_REPLAYS, group=SERVICE, handler=replays.take, batch_size=20)
     gateway = Gateway(
         records=records,
-        verifier=Verifier(records, credentials),
+        verifier=verifier,
         state=state,
         outlet=outlet,
         audit=audit,

@@ -1,16 +1,18 @@
 """The audit trail: one event for every request, told in the background and never at the cost of an answer."""
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from offhook.bus import Bus, BusError
-from offhook.events import Event, EventData, WebhookAudited, new_event
+from offhook.events import Event, EventData, NearMiss, WebhookAudited, near_miss, new_event
 from offhook.telemetry import metrics
 from offhook.topics import WEBHOOK_AUDIT
 from webhook_gateway.facts import SOURCE
+from webhook_gateway.refusals import Refusal, Refusals
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -20,21 +22,34 @@ _PUBLISH_S: Final = 10.0
 _LAST_WORDS_S: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """`refusal` is None when there is nothing to look closer at, or no budget for it."""
+
+    time: datetime
+    data: WebhookAudited
+    refusal: Refusal | None
+
+
 class AuditTrail:
     """A bounded queue and the task that empties it to Kafka. What does not fit, or cannot be published, is
     counted and dropped: the audit explains, it proves nothing. You must call `start`, and `stop` before the
     bus stops."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, refusals: Refusals | None = None) -> None:
         self._bus = bus
-        self._queue: asyncio.Queue[Event[EventData]] = asyncio.Queue(_QUEUE)
+        self._refusals = refusals
+        self._queue: asyncio.Queue[_Entry] = asyncio.Queue(_QUEUE)
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, data: WebhookAudited) -> None:
-        """Remember one request. Never waits, never raises."""
-        event = new_event(data, source=SOURCE, time=datetime.now(UTC), subject=data.account or "unknown")
+    def note(self, data: WebhookAudited, refusal: Refusal | None = None) -> None:
+        """Remember one request, and look closer at it, in the background, if it was refused. Never waits, never
+        raises."""
+        if refusal is not None and (self._refusals is None or not self._refusals.may_look(refusal)):
+            # Not even kept in memory: whoever floods us would fill it.
+            refusal, data = None, data.model_copy(update={"near_misses": (near_miss(NearMiss.NOT_LOOKED),)})
         try:
-            self._queue.put_nowait(event)
+            self._queue.put_nowait(_Entry(datetime.now(UTC), data, refusal))
         except asyncio.QueueFull:
             metrics.WEBHOOK_AUDITS_DROPPED.inc()
 
@@ -59,11 +74,18 @@ class AuditTrail:
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
+                events = [await self._event(entry) for entry in batch]
                 async with asyncio.timeout(_PUBLISH_S):
-                    await self._bus.publish_many(WEBHOOK_AUDIT, batch)
+                    await self._bus.publish_many(WEBHOOK_AUDIT, events)
             except (BusError, TimeoutError) as error:
                 metrics.WEBHOOK_AUDITS_DROPPED.inc(len(batch))
                 _log.warning("audit-not-published", error=type(error).__name__, dropped=len(batch))
             finally:
                 for _ in batch:
                     self._queue.task_done()
+
+    async def _event(self, entry: _Entry) -> Event[EventData]:
+        data = entry.data
+        if entry.refusal is not None and self._refusals is not None:
+            data = await self._refusals.look(data, entry.refusal)
+        return new_event(data, source=SOURCE, time=entry.time, subject=data.account or "unknown")

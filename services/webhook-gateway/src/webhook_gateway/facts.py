@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from offhook.events import CallReceived, Event, EventData, InstructionsServed, StatusReported, new_event
-from offhook.identities import derived_id
+from offhook.identities import DERIVED_RUN, derived_id, inbound_run_id
 from offhook.providers.base import CallRequest, StatusReport
 from offhook.records import ConfigurationRecord
 from webhook_gateway.policy import Connect, Decision, Route
@@ -21,6 +21,11 @@ def _event(data: EventData, run: str, time: datetime, *identity: str) -> Event[E
         subject=run,
         event_id=derived_id(data.TYPE, run, *identity),
     )
+
+
+def inbound_run(configuration: ConfigurationRecord, call: CallRequest) -> str:
+    """The run of an inbound call."""
+    return inbound_run_id(configuration.provider, configuration.account, call.provider_call_id)
 
 
 def received(route: Route, call: CallRequest, run: str, time: datetime) -> list[Event[EventData]]:
@@ -56,6 +61,17 @@ def received(route: Route, call: CallRequest, run: str, time: datetime) -> list[
         )
         facts.append(_event(status, run, time, "webhook", call.provider_call_id, call.provider_status))
     return facts
+
+
+def run_of_report(configuration: ConfigurationRecord, report: StatusReport, named: str | None) -> str | None:
+    """The run a callback is about; `named` is the one in its path, if any. None: it is about no run."""
+    if named is not None and named != DERIVED_RUN:
+        return named
+    if report.leg == "media" or report.direction == "outbound" or report.phone_call_id is None:
+        # Only an inbound call's own leg names its run. Outbound calls and media legs have status URLs of their own; what
+        # a provider sends here beside them is about no run.
+        return None
+    return inbound_run_id(configuration.provider, configuration.account, report.phone_call_id)
 
 
 def status_reported(

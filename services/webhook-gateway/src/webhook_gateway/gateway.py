@@ -17,7 +17,6 @@ from offhook.bus import EventTooLarge, OutletError
 from offhook.bus.outlet import Outlet
 from offhook.events import TERMINAL_STATUSES, CallDirection, Event, EventData, WebhookAudited
 from offhook.identities import (
-    DERIVED_RUN,
     derived_id,
     inbound_run_id,
     media_path,
@@ -65,6 +64,7 @@ from webhook_gateway.policy import (
     route_inbound,
     route_run,
 )
+from webhook_gateway.refusals import Refusal
 from webhook_gateway.shared_state import SharedState, Use, digest
 from webhook_gateway.verification import Proven, Refused, Verifier
 
@@ -108,6 +108,8 @@ class Outcome:
     provider_call_id: str | None = None
     tried: tuple[str, ...] = ()
     repeated: bool = False
+    signed_url: str | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,32 +208,50 @@ class Gateway:
                 verified=outcome.verified,
                 reason=outcome.reason,
                 # Without queries: those of a GET hold the phone numbers, and as much else as a sender likes.
-                tried_urls=tuple(dict.fromkeys(url.partition("?")[0][:_MAX_URL] for url in outcome.tried)),
+                tried_urls=tuple(dict.fromkeys(_bare(url) for url in outcome.tried)),
                 status_code=outcome.answer.status,
                 elapsed_ms=round(elapsed_s * 1000, 3),
                 repeated=outcome.repeated,
                 remote=remote,
-            )
+                signed_url=_bare(outcome.signed_url) if outcome.signed_url else None,
+            ),
+            outcome.refusal,
         )
 
     async def _outcome(self, target: Target, request: HttpRequest, started: float) -> Outcome:
+        outcome, adapter, proof = await self._handled(target, request, started)
+        # A second use of a signed token is never to be tried again.
+        if adapter is not None and outcome.answer.status >= 400 and outcome.reason != REPLAYED:
+            refused = proof if isinstance(proof, Refused) else None
+            outcome.refusal = Refusal(
+                adapter, request, self._clock(), target.kind,
+                fault=refused.fault if refused else None, account=outcome.account,
+                candidates=refused.candidates if refused else (),
+                workflow_run_id=target.workflow_run_id, workflow_id=target.workflow_id, user_id=target.user_id,
+            )  # fmt: skip
+        return outcome
+
+    async def _handled(
+        self, target: Target, request: HttpRequest, started: float
+    ) -> tuple[Outcome, ProviderAdapter | None, Proven | Refused | None]:
         adapter = recognise(request)
         if adapter is None:
-            return Outcome(_FORBIDDEN, UNKNOWN_PROVIDER)
+            return Outcome(_FORBIDDEN, UNKNOWN_PROVIDER), None, None
         now = self._clock()
         try:
             proof = self._verifier.prove(adapter, request, now)
         except RequestError:
-            return Outcome(_BAD_REQUEST, MALFORMED, provider=adapter.name)
+            return Outcome(_BAD_REQUEST, MALFORMED, provider=adapter.name), adapter, None
         if isinstance(proof, Refused):
-            return Outcome(
+            refused = Outcome(
                 proof.answer, proof.reason, provider=adapter.name, account=proof.account, tried=proof.tried,
                 workflow_run_id=target.workflow_run_id,
             )  # fmt: skip
+            return refused, adapter, proof
         arrival = _Arrival(adapter, request, proof, digest(request), started)
         outcome = Outcome(
             _FORBIDDEN, provider=adapter.name, account=proof.configurations[0].account,
-            workflow_run_id=target.workflow_run_id,
+            workflow_run_id=target.workflow_run_id, signed_url=proof.verified.url,
         )  # fmt: skip
         if proof.verified.replay_key is not None:
             use = await self._state.use_token(adapter.name, proof.verified.replay_key, arrival.request_digest)
@@ -239,7 +259,7 @@ class Gateway:
                 # To the sender it is as wrong as a forged one.
                 outcome.answer = adapter.webhooks.unverified_answer(SignatureFault.MISMATCH)
                 outcome.reason = REPLAYED
-                return outcome
+                return outcome, adapter, proof
             outcome.repeated = use is Use.RETRY
         outcome.verified = True
         try:
@@ -259,7 +279,7 @@ class Gateway:
             # Not acknowledged, so the provider says it again, or the reconciliation finds it.
             _log.error("not-durable", problem=str(error)[:300], workflow_run_id=outcome.workflow_run_id)
             outcome.answer, outcome.reason = _UNAVAILABLE, NOT_DURABLE
-        return outcome
+        return outcome, adapter, proof
 
     async def _report(self, target: Target, arrival: _Arrival, outcome: Outcome) -> None:
         """A callback about a call's progress."""
@@ -269,14 +289,10 @@ class Gateway:
         phone_call_id = report.phone_call_id
         outcome.provider_call_id = phone_call_id or report.provider_call_id or None
         outcome.answer = webhooks.acknowledge()
-        run = target.workflow_run_id
-        if run is None or run == DERIVED_RUN:
-            if report.leg == "media" or report.direction == "outbound" or phone_call_id is None:
-                # Only an inbound call's own leg names its run. Outbound calls and media legs have status URLs
-                # of their own; what a provider sends here beside them is about no run.
-                outcome.reason, outcome.workflow_run_id = NO_RUN, None
-                return
-            run = inbound_run_id(configuration.provider, configuration.account, phone_call_id)
+        run = facts.run_of_report(configuration, report, target.workflow_run_id)
+        if run is None:
+            outcome.reason, outcome.workflow_run_id = NO_RUN, None
+            return
         outcome.workflow_run_id = run
         told = facts.status_reported(configuration, report, run, self._time())
         leg = media_leg_of(arrival.request.query) if report.wants_instructions else None
@@ -413,6 +429,10 @@ class Gateway:
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _bare(url: str) -> str:
+    return url.partition("?")[0][:_MAX_URL]
 
 
 def _party(asked: CallRequest, direction: CallDirection) -> Mapping[str, str]:

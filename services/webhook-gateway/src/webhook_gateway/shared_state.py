@@ -83,8 +83,11 @@ class SharedState:
     async def stop(self) -> None:
         await self._shared.stop()
 
-    async def use_token(self, provider: str, replay_key: str, request_digest: str) -> Use:
-        """Remember the use of a signed token, and say whether it is the first. FIRST while Redis is away."""
+    async def use_token(
+        self, provider: str, replay_key: str, request_digest: str, *, window_s: float = RETRY_WINDOW_S
+    ) -> Use:
+        """Remember the use of a signed token, and say whether it is the first. FIRST while Redis is away. The same request
+        within `window_s` seconds is a RETRY."""
         name = replay_key if len(replay_key) <= 128 else hashlib.sha256(replay_key.encode()).hexdigest()
         key = f"offhook:jti:{provider}:{name}"
         now = self._clock()
@@ -95,7 +98,7 @@ class SharedState:
         if not isinstance(before, str):
             return Use.FIRST
         first_used, _, first_digest = before.partition(" ")
-        if first_digest == request_digest and now - float(first_used) <= RETRY_WINDOW_S:
+        if first_digest == request_digest and now - float(first_used) <= window_s:
             return Use.RETRY
         return Use.REPLAY
 

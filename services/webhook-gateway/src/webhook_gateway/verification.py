@@ -38,13 +38,15 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The request is not believed. `account` is what it claimed; `tried` the URL forms it was compared
-    with."""
+    """The request is not believed. `account` is what it claimed, `candidates` the configurations of that account;
+    `tried` the URL forms it was compared with."""
 
     answer: HttpAnswer
     reason: str
     account: str | None
     tried: tuple[str, ...] = ()
+    fault: SignatureFault | None = None
+    candidates: tuple[ConfigurationRecord, ...] = ()
 
 
 class Verifier:
@@ -84,9 +86,13 @@ class Verifier:
         if verified is not None:
             return Proven(tuple(proven), verified)
         if fault is not None:
-            return Refused(webhooks.unverified_answer(fault.fault), fault.fault.value, account, fault.tried)
+            return Refused(
+                webhooks.unverified_answer(fault.fault), fault.fault.value, account, fault.tried, fault.fault,
+                tuple(candidates),
+            )  # fmt: skip
         reason = UNREADABLE_CREDENTIALS if unreadable else UNKNOWN_ACCOUNT
-        return Refused(webhooks.unverified_answer(self._decoy_fault(adapter, request, now)), reason, account)
+        decoy = self._decoy_fault(adapter, request, now)
+        return Refused(webhooks.unverified_answer(decoy), reason, account, (), decoy, tuple(candidates))
 
     def _decoy_fault(self, adapter: ProviderAdapter, request: HttpRequest, now: float) -> SignatureFault:
         decoy = self._decoys.get(adapter.name)
