@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel
 
+from offhook.providers.documents import Documents
 from offhook.providers.lines import Lines
 from offhook.providers.media import MediaServer
 from offhook.providers.webhooks import Webhooks
@@ -15,6 +17,7 @@ class ProviderAdapter:
     """Everything pure that is special to one provider, in one hand. `registry.PROVIDERS` has one of each.
 
     `account_of` reads from credentials what the provider's requests name (see `ConfigurationRecord.account`).
+    `dtmf_out` is how keys are pressed for the agent: `rest` by `Rest.send_digits`, `in-band` as tones in the audio.
     """
 
     name: str
@@ -24,3 +27,5 @@ class ProviderAdapter:
     credentials_model: type[BaseModel]
     account_of: Callable[[Mapping[str, str]], str]
     lines: Lines
+    documents: Documents
+    dtmf_out: Literal["rest", "in-band"]

@@ -7,6 +7,7 @@ each room) are described here as plain data; number-sync makes them.
 
 from offhook.providers.adapter import ProviderAdapter
 from offhook.providers.credential_fields import CredentialField, credential_fields
+from offhook.providers.documents import Documents
 from offhook.providers.errors import (
     InstructionError,
     MediaError,
@@ -36,17 +37,21 @@ from offhook.providers.media import (
     Violation,
 )
 from offhook.providers.rest import Dial, Dialled, Rest, RestFactory
+from offhook.providers.seen import Seen, report, report_id
 from offhook.providers.webhooks import (
+    GOING_ON,
     CallRequest,
     ConnectPlan,
     HttpAnswer,
     HttpRequest,
     StatusReport,
+    TransferProgress,
     Verified,
     Webhooks,
 )
 
 __all__ = [
+    "GOING_ON",
     "AccountFacts",
     "Audio",
     "CallRequest",
@@ -57,6 +62,7 @@ __all__ = [
     "CredentialField",
     "Dial",
     "Dialled",
+    "Documents",
     "Dtmf",
     "Frame",
     "HttpAnswer",
@@ -79,6 +85,7 @@ __all__ = [
     "Rest",
     "RestError",
     "RestFactory",
+    "Seen",
     "SetMark",
     "Settings",
     "SignatureError",
@@ -86,9 +93,12 @@ __all__ = [
     "StatusReport",
     "StreamStarted",
     "StreamStopped",
+    "TransferProgress",
     "Verified",
     "Violation",
     "Wanted",
     "Webhooks",
     "credential_fields",
+    "report",
+    "report_id",
 ]

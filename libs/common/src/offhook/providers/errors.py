@@ -50,15 +50,23 @@ class MediaError(ProviderError):
 class RestError(ProviderError):
     """A provider's REST API refused or failed.
 
-    `kind`: `credentials` (wrong or suspended), `rejected` (the provider will never accept this), `gone` (no
-    such call, or it has ended), `too-early` (try again in seconds), `busy` (429: retry later), `unavailable`
-    (5xx, retry later), `unknown-outcome` (the answer was lost: it may or may not have happened).
+    `kind`: `credentials` (wrong or suspended), `rejected` (the provider will never accept this), `unsupported` (the
+    provider has no such thing), `gone` (no such call, or it has ended), `too-early` (the call is not that far yet:
+    try again in seconds), `busy` (429: retry later), `unavailable` (5xx, retry later), `unknown-outcome` (the answer
+    was lost: it may or may not have happened).
     """
 
     def __init__(
         self,
         kind: Literal[
-            "credentials", "rejected", "gone", "too-early", "busy", "unavailable", "unknown-outcome"
+            "credentials",
+            "rejected",
+            "unsupported",
+            "gone",
+            "too-early",
+            "busy",
+            "unavailable",
+            "unknown-outcome",
         ],
         code: str,
         message: str,

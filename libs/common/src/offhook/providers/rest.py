@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
+from offhook.events.calls import MachineDetection
 from offhook.providers.lines import AccountFacts, Line, Settings
+from offhook.providers.seen import Seen
 
 MAX_ONE_BY_ONE: Final = 5
 """So many numbers are asked for by name; for more, the whole list is cheaper."""
@@ -12,7 +15,11 @@ MAX_ONE_BY_ONE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """An outbound call to place. URLs absolute and public."""
+    """An outbound call to place. URLs absolute and public.
+
+    `time_limit_s` counts from the answer; None is the provider's own limit. Who answered is told to `amd_url` (Twilio)
+    or, where a provider has but one URL for all it tells, to `status_url` (Vonage); the call goes on meanwhile.
+    """
 
     from_number: str
     to_number: str
@@ -20,6 +27,9 @@ class Dial:
     status_url: str
     fallback_url: str
     ring_timeout_s: int = 60
+    time_limit_s: int | None = None
+    machine_detection: MachineDetection = "off"
+    amd_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,30 @@ class Rest(Protocol):
         """Place a call."""
 
     def hang_up(self, provider_call_id: str) -> None:
-        """End the call. A call that has already ended is `RestError(kind="gone")`."""
+        """End the call. One that has already ended is `RestError(kind="gone")`; one that the provider cannot end yet
+        `too-early`."""
+
+    def look_at(self, provider_call_id: str) -> Seen | None:
+        """What the provider knows of the call. None: it knows no such call."""
+
+    def find(self, from_number: str, to_number: str, after: datetime, before: datetime) -> list[Seen]:
+        """The calls placed through the API between these two numbers (E.164) that began in that time, newest first.
+
+        Both ends count, and times are the provider's, to a second at best: leave a margin for its clock. A call whose
+        beginning the provider does not tell (it is queued, or goes on) is among them. A list longer than is ever read
+        is `RestError(kind="unavailable", code="too-many-calls")`: an incomplete one would pass for "no such call".
+        """
+
+    def transfer(self, provider_call_id: str, document: str) -> None:
+        """Have a call that was answered go on with `document`, one of the adapter's `Documents`.
+
+        `RestError` kinds to expect: `gone` (there is no such call, or it is over), `too-early` (not answered yet),
+        `unknown-outcome` (repeated, it might ring a phone twice).
+        """
+
+    def send_digits(self, provider_call_id: str, digits: str) -> None:
+        """Press keys (`0-9 * #`, `w` waits half a second). `RestError(kind="unsupported")` where the adapter's
+        `dtmf_out` is not `rest`."""
 
     def check(self) -> AccountFacts:
         """Try the credentials, all of them. What is wrong with them is `RestError(kind="credentials")`."""

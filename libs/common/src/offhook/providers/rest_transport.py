@@ -29,8 +29,9 @@ from urllib3.exceptions import SSLError as TlsError
 
 from offhook.providers.base import RestError
 
-Operation = Literal["dial", "hang-up", "read", "write"]
-"""What is asked for. `read` and `write` may be repeated without harm: they are about settings, not about calls."""
+Operation = Literal["dial", "hang-up", "steer", "read", "write"]
+"""What is asked for. `steer` gives a live call other instructions, or keys. `read` and `write` may be repeated without
+harm: `write` is about settings, not about calls."""
 
 UNREADABLE: Final = "answer-unreadable"
 NO_ANSWER: Final = "no-answer"
@@ -109,7 +110,7 @@ class RebasedSession(requests.Session):
 
 def transport_error(error: RequestException, operation: Operation = "dial") -> RestError:
     """What a request without an answer means: never sent, or sent and its outcome unknown."""
-    about_calls = operation in ("dial", "hang-up")
+    about_calls = operation in ("dial", "hang-up", "steer")
     code = type(error).__name__ if about_calls else NO_ANSWER
     if isinstance(error, InvalidURL | ConnectTimeout | ProxyError) or _was_never_sent(error):
         return RestError("unavailable", code, f"the provider cannot be reached: {_short(error)}")
@@ -154,7 +155,7 @@ def status_error(
     if status in (401, 403):
         return RestError("credentials", code, message)
     if status == 404:
-        return RestError("gone" if operation == "hang-up" else "rejected", code, message)
+        return RestError("rejected" if operation == "dial" else "gone", code, message)
     if status == 429:
         return RestError("busy", code, message, retry_after_s)
     if status >= 500 and operation == "hang-up":

@@ -20,6 +20,7 @@ _MONTHS: Final = {
         ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1
     )
 }
+_AMOUNT: Final = re.compile(r"\d{1,15}(\.\d{1,15})?", re.ASCII)
 _WHOLE_LIMIT: Final = 10**15
 _RAW_FIELDS: Final = 100
 _RAW_LENGTH: Final = 1000
@@ -42,6 +43,16 @@ def whole_number(value: object) -> int | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return int(value) if 0 <= value < _WHOLE_LIMIT else None
+
+
+def amount(value: object) -> str | None:
+    """A price as decimal text without a sign, digits as they came: `"0.01"`, `0.01`, Twilio's `"-0.0085"`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, float):
+        value = f"{value:.8f}".rstrip("0").rstrip(".") if abs(value) < _WHOLE_LIMIT else ""
+    text = str(value).strip().lstrip("+-") if isinstance(value, str) or abs(value) < _WHOLE_LIMIT else ""
+    return text if _AMOUNT.fullmatch(text) else None
 
 
 def rfc_2822_time(text: str) -> datetime | None:

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
-from offhook.events.calls import CallDirection, CallStatus, Leg, Party
+from offhook.events.calls import CallDirection, CallStatus, Leg, Party, TransferResult
 from offhook.providers.errors import SignatureFault
+
+GOING_ON: Final[Literal["going on"]] = "going on"
+TransferProgress = TransferResult | Literal["going on"]
+"""What became of a transfer, or that nothing has become of it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,8 @@ class ConnectPlan:
 
     `token` is the one-time media token; `continue_url` is asked for new instructions when the stream ends
     while the call lives; `status_url` takes events about the media leg. `sample_rate` is a wish; a provider
-    with one fixed rate ignores it.
+    with one fixed rate ignores it. `transfer`: the call comes back from a transfer with this result; the bridge finds
+    it in `StreamStarted.parameters["transfer"]`.
     """
 
     media_url: str
@@ -125,6 +130,7 @@ class ConnectPlan:
     workflow_run_id: str
     provider_call_id: str
     sample_rate: int = 16000
+    transfer: TransferResult | None = None
 
 
 class Webhooks(Protocol):
@@ -153,6 +159,12 @@ class Webhooks(Protocol):
 
     def parse_status(self, request: HttpRequest) -> StatusReport:
         """Raises `RequestError`."""
+
+    def parse_transfer(self, request: HttpRequest) -> TransferProgress | None:
+        """What a request to the `result_url` of `Documents.cold` says became of the other party's call.
+
+        None: it is not about another party at all. Raises `RequestError`.
+        """
 
     def connect(self, plan: ConnectPlan) -> HttpAnswer:
         """Instructions that connect the audio, and that survive the loss of the bridge."""

@@ -4,6 +4,7 @@ from typing import Final
 
 from offhook.providers.base import ProviderAdapter
 from offhook.providers.twilio.credentials import TwilioCredentials, account_of
+from offhook.providers.twilio.documents import TwilioDocuments
 from offhook.providers.twilio.lines import TwilioLines
 from offhook.providers.twilio.media import TwilioMediaServer
 from offhook.providers.twilio.webhooks import TwilioWebhooks
@@ -16,4 +17,6 @@ TWILIO: Final = ProviderAdapter(
     credentials_model=TwilioCredentials,
     account_of=account_of,
     lines=TwilioLines(),
+    documents=TwilioDocuments(),
+    dtmf_out="in-band",
 )

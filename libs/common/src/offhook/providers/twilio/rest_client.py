@@ -31,6 +31,7 @@ _silent: Final = logging.getLogger("offhook.providers.twilio.sdk")
 _silent.setLevel(logging.ERROR)
 
 _Kind = Literal["credentials", "rejected", "gone", "busy", "unavailable"]
+NOT_IN_PROGRESS: Final = "21220"
 # https://www.twilio.com/docs/api/errors: where the code says more than the HTTP status.
 _KINDS: Final[dict[int, _Kind]] = {
     10001: "credentials",  # account is not active

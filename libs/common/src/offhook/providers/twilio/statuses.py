@@ -6,7 +6,7 @@ https://www.twilio.com/docs/voice/api/call-resource. The word `answered` never c
 
 from typing import Final
 
-from offhook.events.calls import CallDirection, CallStatus
+from offhook.events.calls import CallDirection, CallStatus, TransferResult
 
 CALL_STATUSES: Final[dict[str, CallStatus]] = {
     "queued": CallStatus.INITIATED,
@@ -37,4 +37,15 @@ ANSWERED_BY: Final[dict[str, str]] = {
     "machine_end_other": "machine",
     "fax": "fax",
     "unknown": "unknown",
+}
+
+# `DialCallStatus`, of the party a <Dial> called: https://www.twilio.com/docs/voice/twiml/dial#dialcallstatus-values.
+# `answered` is said of a conference. After `canceled` it is the caller who has gone.
+TRANSFER_RESULTS: Final[dict[str, TransferResult]] = {
+    "completed": "completed",
+    "answered": "completed",
+    "busy": "busy",
+    "no-answer": "no-answer",
+    "failed": "failed",
+    "canceled": "failed",
 }

@@ -14,6 +14,9 @@ MAX_TEXT: Final = 1000
 MAX_PARAMETER: Final = 499
 # What XML 1.0 cannot hold, not even escaped: https://www.w3.org/TR/xml/#charsets
 _NOT_XML: Final = re.compile("[^\\t\\n\\r\\u0020-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+MAX_RING_S: Final = 600
+MAX_NAME: Final = 128
+_NUMBER: Final = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 
 
@@ -58,6 +61,41 @@ def connect_stream(
         _element("Connect", content=_element("Stream", stream, content)),
         _element("Redirect", {"method": "POST"}, _text(continue_url)),
     )
+
+
+def dial_number(to: str, from_number: str, ring_timeout_s: int, action_url: str) -> bytes:
+    """Dial another party; whatever comes of it, Twilio asks `action_url` how to go on when that party's call is over.
+
+    https://www.twilio.com/docs/voice/twiml/dial. Raises `InstructionError`.
+    """
+    for number in (to, from_number):
+        if _NUMBER.fullmatch(number) is None:
+            raise InstructionError(f"not an E.164 number: {number[:40]!r}")
+    attributes = {
+        "action": action_url,
+        "method": "POST",
+        "timeout": str(max(1, min(ring_timeout_s, MAX_RING_S))),
+        "callerId": from_number,
+    }
+    return _document(_element("Dial", attributes, _element("Number", content=to)))
+
+
+def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> bytes:
+    """Enter a conference of two, which ends when either leaves; it begins when one enters with `starts`.
+
+    https://www.twilio.com/docs/voice/twiml/conference. Who waits hears Twilio's own music, or the TwiML of `wait_url`.
+    """
+    attributes = {
+        "startConferenceOnEnter": "true" if starts else "false",
+        "endConferenceOnExit": "true",
+        "beep": "false",
+        "maxParticipants": "2",
+    }
+    if wait_url is not None:
+        attributes |= {"waitUrl": wait_url, "waitMethod": "POST"}
+    if not name or len(name) > MAX_NAME:
+        raise InstructionError(f"the name of a conference has 1 to {MAX_NAME} characters")
+    return _document(_element("Dial", content=_element("Conference", attributes, _text(name))))
 
 
 def say_and_hang_up(text: str, language: str) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from offhook.providers.base import (
+    GOING_ON,
     CallRequest,
     ConnectPlan,
     HttpAnswer,
@@ -17,13 +18,14 @@ from offhook.providers.base import (
     SignatureError,
     SignatureFault,
     StatusReport,
+    TransferProgress,
     Verified,
 )
 from offhook.providers.forms import FormError, first_values, parse_form
 from offhook.providers.scalars import any_time, bounded, whole_number
 from offhook.providers.twilio import credentials as twilio_credentials
 from offhook.providers.twilio import signature, twiml
-from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECTIONS
+from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECTIONS, TRANSFER_RESULTS
 
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ANONYMOUS: Final = "anonymous"
@@ -103,7 +105,7 @@ class TwilioWebhooks:
             account=account,
             leg="phone",
             status=CALL_STATUSES.get(status),
-            provider_status=status or "answered-by",
+            provider_status=status[:64] or "answered-by",
             direction=DIRECTIONS.get(fields.get("Direction", "")),
             from_number=fields.get("From") or None,
             to_number=fields.get("To") or None,
@@ -117,8 +119,22 @@ class TwilioWebhooks:
             raw=_raw(fields),
         )
 
+    def parse_transfer(self, request: HttpRequest) -> TransferProgress | None:
+        fields = _fields(request)
+        word = fields.get("DialCallStatus", "")
+        if not word:
+            return None
+        result: TransferProgress = TRANSFER_RESULTS.get(word, GOING_ON)
+        if result == "completed" and fields.get("DialBridged") == "false":
+            # Somebody answered who was never connected: the caller hears us again.
+            return "failed"
+        # Of a SIP endpoint only: https://www.twilio.com/docs/voice/twiml/sip
+        return "declined" if fields.get("DialSipResponseCode") == "603" else result
+
     def connect(self, plan: ConnectPlan) -> HttpAnswer:
         parameters = {"token": plan.token, "workflow_run_id": plan.workflow_run_id}
+        if plan.transfer is not None:
+            parameters["transfer"] = plan.transfer
         document = twiml.connect_stream(plan.media_url, parameters, plan.continue_url, plan.status_url)
         return _answer(document)
 

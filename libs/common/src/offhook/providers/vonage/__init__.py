@@ -5,6 +5,7 @@ from typing import Final
 
 from offhook.providers.base import ProviderAdapter
 from offhook.providers.vonage.credentials import VonageCredentials, account_of
+from offhook.providers.vonage.documents import VonageDocuments
 from offhook.providers.vonage.lines import VonageLines
 from offhook.providers.vonage.media import VonageMediaServer
 from offhook.providers.vonage.webhooks import VonageWebhooks
@@ -17,4 +18,6 @@ VONAGE: Final = ProviderAdapter(
     credentials_model=VonageCredentials,
     account_of=account_of,
     lines=VonageLines(),
+    documents=VonageDocuments(),
+    dtmf_out="rest",
 )

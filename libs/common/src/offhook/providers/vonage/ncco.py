@@ -9,10 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from offhook.providers.base import InstructionError
+from offhook.providers.vonage.numbers import from_e164, to_e164
 
 CONTENT_TYPE: Final = "application/json"
 SAMPLE_RATES: Final = (8000, 16000, 24000)
 MAX_TEXT: Final = 1000
+MAX_RING_S: Final = 120
+MAX_NAME: Final = 128
 # https://developer.vonage.com/en/voice/voice-api/concepts/websockets
 MAX_HEADERS: Final = 512
 # They would hide the fields of the first message, into which the headers are flattened.
@@ -57,6 +60,36 @@ def connect_websocket(media_url: str, sample_rate: int, headers: Mapping[str, st
             "endpoint": [endpoint],
         }
     )
+
+
+def connect_phone(to: str, from_number: str, ring_timeout_s: int, event_url: str) -> bytes:
+    """Dial another party and connect the two. All events of that party's leg go to `event_url`; because it is
+    synchronous, the answer to one that says the party was not reached may be a new NCCO. Raises `InstructionError`."""
+    for number in (to, from_number):
+        if not to_e164(from_e164(number)).startswith("+"):
+            raise InstructionError(f"not an E.164 number: {number[:40]!r}")
+    return _document(
+        {
+            "action": "connect",
+            "from": from_e164(from_number),
+            "timeout": max(1, min(ring_timeout_s, MAX_RING_S)),
+            "eventType": "synchronous",
+            "eventUrl": [event_url],
+            "eventMethod": "POST",
+            "endpoint": [{"type": "phone", "number": from_e164(to)}],
+        }
+    )
+
+
+def conversation(name: str, *, starts: bool, music_url: str | None = None) -> bytes:
+    """Enter a named conversation of the application, which ends when whoever came through this leaves; it begins when
+    somebody enters with `starts`. Until then Vonage plays `music_url`. Raises `InstructionError`."""
+    if not name or len(name) > MAX_NAME:
+        raise InstructionError(f"the name of a conversation has 1 to {MAX_NAME} characters")
+    action = {"action": "conversation", "name": name, "startOnEnter": starts, "endOnExit": True}
+    if music_url is not None:
+        action["musicOnHoldUrl"] = [music_url]
+    return _document(action)
 
 
 def say_and_hang_up(text: str, language: str) -> bytes:

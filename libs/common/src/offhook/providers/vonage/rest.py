@@ -3,7 +3,10 @@
 https://developer.vonage.com/en/api/voice. Blocking: run it in a thread. Imported by number-sync only.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,21 +16,37 @@ from requests.exceptions import RequestException
 from vonage_http_client.errors import HttpRequestError
 from vonage_utils.errors import VonageError  # type: ignore[import-untyped]
 from vonage_voice import CreateCallRequest, Voice
-from vonage_voice.models import Phone, ToPhone
+from vonage_voice.models import AdvancedMachineDetection, Phone, ToPhone
 
-from offhook.providers.base import AccountFacts, Dial, Dialled, Line, RestError, Settings
-from offhook.providers.rest_transport import transport_error
+from offhook.events.calls import TERMINAL_STATUSES, CallStatus
+from offhook.providers.base import AccountFacts, Dial, Dialled, Line, RestError, Seen, Settings
+from offhook.providers.rest_transport import Operation, transport_error
 from offhook.providers.vonage.numbers import from_e164
-from offhook.providers.vonage.rest_client import VonageApi, error_of
+from offhook.providers.vonage.rest_calls import VonageCalls
+from offhook.providers.vonage.rest_client import API_HOST, TOO_EARLY_S, VonageApi, error_of
 from offhook.providers.vonage.rest_settings import VonageSettings
 
 _MAX_RING_S: Final = 120
+_MAX_LENGTH_S: Final = 86_400
+# `continue`: the call goes on while Vonage listens; who answered comes as an event.
+# https://developer.vonage.com/en/voice/voice-api/concepts/advanced-machine-detection
+_DETECTION: Final = {"detect": "detect", "detect-message-end": "detect_beep"}
+# What a call can be sent: https://developer.vonage.com/en/api/voice#startDTMF. `p` waits half a second.
+_DIGITS: Final = re.compile(r"[0-9*#wW]+", re.ASCII)
+_UNANSWERED: Final = frozenset({CallStatus.INITIATED, CallStatus.RINGING})
 
 
 def call_parameters(dial: Dial) -> dict[str, Any]:
     """The arguments of the SDK's `CreateCallRequest`. Vonage has no fallback URL for one call: the
-    application has it.
+    application has it. Nor one for who answered: that comes with all other events.
     """
+    more: dict[str, Any] = {}
+    if dial.time_limit_s is not None:
+        more["length_timer"] = max(1, min(dial.time_limit_s, _MAX_LENGTH_S))
+    if dial.machine_detection != "off":
+        more["advanced_machine_detection"] = AdvancedMachineDetection(
+            behavior="continue", mode=_DETECTION[dial.machine_detection]
+        )
     return {
         "to": [ToPhone(number=from_e164(dial.to_number))],
         "from_": Phone(number=from_e164(dial.from_number)),
@@ -36,6 +55,7 @@ def call_parameters(dial: Dial) -> dict[str, Any]:
         "event_url": [dial.status_url],
         "event_method": "POST",
         "ringing_timer": max(1, min(dial.ring_timeout_s, _MAX_RING_S)),
+        **more,
     }
 
 
@@ -51,6 +71,7 @@ class VonageRest:
     ) -> None:
         self._api = VonageApi(credentials, base_url, timeout_s, pace)
         self._voice = Voice(self._api.by_token())
+        self._calls = VonageCalls(self._api.by_token())
 
     @cached_property
     def _settings(self) -> VonageSettings:
@@ -76,16 +97,53 @@ class VonageRest:
         return Dialled(call.uuid, call.conversation_uuid, call.status)
 
     def hang_up(self, provider_call_id: str) -> None:
+        self._put("hang-up", provider_call_id, "", {"action": "hangup"})
+
+    def look_at(self, provider_call_id: str) -> Seen | None:
+        return self._calls.look_at(provider_call_id)
+
+    def find(self, from_number: str, to_number: str, after: datetime, before: datetime) -> list[Seen]:
+        return self._calls.find(from_number, to_number, after, before)
+
+    def transfer(self, provider_call_id: str, document: str) -> None:
+        destination = {"type": "ncco", "ncco": json.loads(document)}
+        self._put("steer", provider_call_id, "", {"action": "transfer", "destination": destination})
+
+    def send_digits(self, provider_call_id: str, digits: str) -> None:
+        if _DIGITS.fullmatch(digits) is None:
+            raise RestError("rejected", "digits", "Vonage can press 0-9, * and #, and wait")
+        keys = digits.lower().replace("w", "p")
+        self._put("steer", provider_call_id, "/dtmf", {"digits": keys})
+
+    def _put(self, operation: Operation, uuid: str, sub_path: str, body: Mapping[str, Any]) -> None:
+        """Not through the SDK's own methods: they insist on answers in full, and on actions as its models know them."""
         try:
-            self._voice.hangup(quote(provider_call_id, safe=""))
+            path = f"/v1/calls/{quote(uuid, safe='')}{sub_path}"
+            self._voice.http_client.put(API_HOST, path, dict(body))
         except RequestException as error:
             raise transport_error(error) from error
         except HttpRequestError as error:
-            raise error_of("hang-up", error.response) from error
+            raise self._refusal(operation, uuid, error_of(operation, error.response)) from error
         except VonageError as error:
             raise RestError("credentials", "private-key", str(error)[:300]) from error
         except RecursionError as error:
             raise _unreadable() from error
+
+    def _refusal(self, operation: Operation, uuid: str, refusal: RestError) -> RestError:
+        """A 400 has many reasons, and its words are not documented; the state the call is in tells them apart."""
+        if refusal.kind not in ("too-early", "rejected"):
+            return refusal
+        try:
+            seen = self._calls.look_at(uuid)
+        except RestError as error:
+            # Refused, nothing has happened: asking again is harmless.
+            return refusal if refusal.kind == "too-early" else error
+        if seen is None or seen.status in TERMINAL_STATUSES:
+            return RestError("gone", refusal.code, f"{refusal} (the call is over)")
+        if operation == "hang-up" or seen.status in _UNANSWERED:
+            message = f"{refusal} (the call is {seen.provider_status})"
+            return RestError("too-early", refusal.code, message, TOO_EARLY_S)
+        return refusal
 
     def check(self) -> AccountFacts:
         return self._settings.check()

@@ -31,7 +31,7 @@ REST_HOST: Final = "rest.nexmo.com"
 
 # A call cannot be ended in the first two seconds after it was created: Vonage answers 400.
 # https://api.support.vonage.com/hc/en-us/articles/10359615124380
-_TOO_EARLY_S: Final = 2.0
+TOO_EARLY_S: Final = 2.0
 
 # The SDK logs what it sends, tokens included, and whole answers.
 logging.getLogger("vonage").setLevel(logging.ERROR)
@@ -44,7 +44,7 @@ def error_of(operation: Operation, response: Response) -> RestError:
     code = str(fields.get("type") or fields.get("error-code") or status).rpartition("#")[2][:80]
     message = f"Vonage answered {status}: {words_of(fields)}"
     if status == 400 and operation == "hang-up":
-        return RestError("too-early", code, message, _TOO_EARLY_S)
+        return RestError("too-early", code, message, TOO_EARLY_S)
     if operation in ("read", "write") and status in (400, 403, 404) and is_markup(response.text):
         return unreadable(operation, f"an answer {status} with a web page in place of Vonage's words")
     return status_error(operation, status, code, message, response.headers)

@@ -6,7 +6,7 @@ its own events.
 
 from typing import Final
 
-from offhook.events.calls import CallDirection, CallStatus
+from offhook.events.calls import CallDirection, CallStatus, TransferResult
 
 CALL_STATUSES: Final[dict[str, CallStatus]] = {
     "started": CallStatus.INITIATED,
@@ -31,7 +31,22 @@ REJECTED_DETAILS: Final[dict[str, CallStatus]] = {
 
 ANSWERED_BY: Final[dict[str, str]] = {"human": "human", "machine": "machine"}
 
+# Prices are in euro: https://developer.vonage.com/en/voice/voice-api/webhook-reference#completed
+PRICE_UNIT: Final = "EUR"
+
 DIRECTIONS: Final[dict[str, CallDirection]] = {"inbound": "inbound", "outbound": "outbound"}
+
+# Of the leg of a party that a call is transferred to. `completed` comes only after `answered`.
+TRANSFER_RESULTS: Final[dict[str, TransferResult]] = {
+    "completed": "completed",
+    "busy": "busy",
+    "timeout": "no-answer",
+    "unanswered": "no-answer",
+    "rejected": "failed",
+    "failed": "failed",
+    "cancelled": "failed",
+    "canceled": "failed",
+}
 
 # Of the media leg, on a synchronous event URL: the audio ended or never began, and the answer may be a new
 # NCCO. `disconnected` is always the media leg: the socket was closed, and not by a REST hang-up.
@@ -48,3 +63,10 @@ UNNAMED_EVENTS: Final[tuple[tuple[str, str], ...]] = (
     ("conversation_uuid_to", "transfer"),
     ("reason", "error"),
 )
+
+
+def status_of(word: str, detail: str) -> CallStatus | None:
+    """What a word of Vonage's means; None for one that says nothing about a call's state, or is not known."""
+    if word == "rejected" and detail in REJECTED_DETAILS:
+        return REJECTED_DETAILS[detail]
+    return CALL_STATUSES.get(word)

@@ -14,6 +14,7 @@ import msgspec
 
 from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, Party
 from offhook.providers.base import (
+    GOING_ON,
     CallRequest,
     ConnectPlan,
     HttpAnswer,
@@ -21,10 +22,11 @@ from offhook.providers.base import (
     RequestError,
     SignatureFault,
     StatusReport,
+    TransferProgress,
     Verified,
 )
 from offhook.providers.forms import MAX_FIELDS, FormError, first_values, parse_form
-from offhook.providers.scalars import any_time, bounded, whole_number
+from offhook.providers.scalars import amount, any_time, bounded, whole_number
 from offhook.providers.vonage import credentials as vonage_credentials
 from offhook.providers.vonage import ncco, signature
 from offhook.providers.vonage.numbers import to_e164
@@ -34,8 +36,10 @@ from offhook.providers.vonage.statuses import (
     CALL_STATUSES,
     DIRECTIONS,
     DISCONNECTED,
-    REJECTED_DETAILS,
+    PRICE_UNIT,
+    TRANSFER_RESULTS,
     UNNAMED_EVENTS,
+    status_of,
 )
 
 _UUID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -43,8 +47,6 @@ _ANONYMOUS: Final = "anonymous"
 _LARGEST: Final = 10**18
 # The name of the caller's leg in the NCCO's headers, and in the media leg's event URL.
 CALL_UUID: Final = "call_uuid"
-# Prices are in euro: https://developer.vonage.com/en/voice/voice-api/webhook-reference#completed
-_PRICE_UNIT: Final = "EUR"
 
 _decode_json = msgspec.json.Decoder().decode
 
@@ -107,10 +109,9 @@ class VonageWebhooks:
         conversation = _text(fields, "conversation_uuid") or None
         leg_id = _leg_id(fields, optional=conversation is not None)
         detail = _text(fields, "detail") or _text(fields, "sub_state") or _text(fields, "reason")
-        status = REJECTED_DETAILS.get(detail) if word == "rejected" else None
-        status = status or CALL_STATUSES.get(word)
+        status = status_of(word, detail)
         direction = DIRECTIONS.get(_text(fields, "direction"))
-        price = _text(fields, "price")
+        price = amount(fields.get("price"))
         timestamp = _text(fields, "timestamp")
         # Neither a number nor an id comes with an event, so without a time the whole of it is its identity.
         moment = timestamp or sha256(request.body or request.query.encode("utf-8", "replace")).hexdigest()
@@ -122,15 +123,15 @@ class VonageWebhooks:
             account=account,
             leg="media" if is_media else "phone",
             status=status,
-            provider_status=word,
+            provider_status=word[:64],
             direction=direction,
             from_number=from_number or None,
             to_number=to_number or None,
             provider_time=any_time(timestamp),
             duration_s=whole_number(fields.get("duration")),
             sip_code=whole_number(fields.get("sip_code")),
-            price=price or None,
-            price_unit=_PRICE_UNIT if price else None,
+            price=price,
+            price_unit=PRICE_UNIT if price is not None else None,
             answered_by=ANSWERED_BY.get(word),
             detail=detail or None,
             ended_by=None if is_media else _ended_by(fields, status, direction),
@@ -138,12 +139,23 @@ class VonageWebhooks:
             raw=_raw(fields),
         )
 
+    def parse_transfer(self, request: HttpRequest) -> TransferProgress | None:
+        fields = _fields(request)
+        word = _text(fields, "status")
+        if not word or word == DISCONNECTED or _is_socket(fields, _party(fields, "to")):
+            return None
+        if word == "rejected" and _text(fields, "detail") == "declined":
+            return "declined"
+        return TRANSFER_RESULTS.get(word, GOING_ON)
+
     def connect(self, plan: ConnectPlan) -> HttpAnswer:
         headers = {
             CALL_UUID: plan.provider_call_id,
             "workflow_run_id": plan.workflow_run_id,
             "token": plan.token,
         }
+        if plan.transfer is not None:
+            headers["transfer"] = plan.transfer
         # Not every event of the media leg echoes the headers, and none names the caller's leg; the URL does.
         separator = "&" if "?" in plan.status_url else "?"
         event_url = f"{plan.status_url}{separator}{CALL_UUID}={quote(plan.provider_call_id, safe='')}"

@@ -1,0 +1,77 @@
+"""What a provider says of one call when it is asked, in neutral words, and the event that tells it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, StatusReported
+from offhook.identities import derived_id
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One call as the provider holds it. Numbers are E.164 where they are numbers; for the other fields see
+    `events.calls.StatusReported`.
+
+    `parent_call_id` is set on the leg of a party that another call's instructions dialled. `answered_at` follows from the
+    end and the duration: no provider says it. `raw` is what of the answer does not change by being asked again.
+    """
+
+    provider_call_id: str
+    conversation_id: str | None
+    from_number: str
+    to_number: str
+    direction: CallDirection
+    provider_status: str
+    status: CallStatus | None
+    began_at: datetime | None = None
+    answered_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_s: int | None = None
+    price: str | None = None
+    price_unit: str | None = None
+    answered_by: str | None = None
+    sip_code: int | None = None
+    detail: str | None = None
+    parent_call_id: str | None = None
+    raw: Mapping[str, str] = field(default_factory=dict)
+
+
+def report(seen: Seen, *, workflow_run_id: str, provider: str, account: str) -> StatusReported:
+    """The event that tells what was seen. `provider_time` is when the call came into the state it is in, if known."""
+    moment = None
+    if seen.status in TERMINAL_STATUSES:
+        moment = seen.ended_at
+    elif seen.status is CallStatus.ANSWERED:
+        moment = seen.answered_at
+    elif seen.status is CallStatus.INITIATED:
+        moment = seen.began_at
+    return StatusReported(
+        workflow_run_id=workflow_run_id,
+        provider=provider,
+        account=account,
+        provider_call_id=seen.provider_call_id,
+        conversation_id=seen.conversation_id,
+        status=seen.status,
+        provider_status=seen.provider_status,
+        direction=seen.direction,
+        provider_time=moment,
+        duration_s=seen.duration_s,
+        sip_code=seen.sip_code,
+        price=seen.price,
+        price_unit=seen.price_unit,
+        answered_by=seen.answered_by,
+        detail=seen.detail,
+        reconciled=True,
+        began_at=seen.began_at,
+        answered_at=seen.answered_at,
+        ended_at=seen.ended_at,
+        raw=dict(seen.raw),
+    )
+
+
+def report_id(told: StatusReported) -> str:
+    """The event id of `report`'s answer: the same answer of the provider, however often it is asked, is one event."""
+    digest = hashlib.sha256(told.model_dump_json().encode()).hexdigest()
+    return derived_id("seen", told.provider, told.account, told.provider_call_id, digest)
