@@ -1,6 +1,7 @@
 """Where phones hear each other: two that are connected, or a conference of more."""
 
 import asyncio
+import uuid
 from collections import deque
 from typing import Final
 
@@ -50,6 +51,7 @@ class Room:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
+        self.id = str(uuid.uuid4())
         self.started = False
         self.over = asyncio.Event()
         self._seats: list[Seat] = []

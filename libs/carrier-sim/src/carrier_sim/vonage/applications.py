@@ -1,13 +1,16 @@
 """Vonage's customers: applications with their webhooks, the accounts that own them, and their numbers."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from carrier_sim.faults import Faults
+from carrier_sim.room import Rooms
 
 
 @dataclass(slots=True)
@@ -43,7 +46,11 @@ class Webhook:
 
 @dataclass(slots=True)
 class Application:
-    """An application. `resource` is the object of the Applications API without its key and links, replaced as a whole by PUT."""
+    """An application. `resource` is the object of the Applications API without its key and links, replaced as a whole by PUT.
+
+    `faults`: those of its calls, where a call has none of its own. `rooms`: its named conversations. `has_number`: whether a
+    number (digits) is linked to it.
+    """
 
     id: str
     public_key: str
@@ -51,6 +58,9 @@ class Application:
     api_secret: str
     signature_secret: str | None
     resource: dict[str, Any]
+    faults: Faults | None = None
+    rooms: Rooms = field(default_factory=Rooms)
+    has_number: Callable[[str], bool] = field(default=lambda number: False)
 
     @property
     def voice(self) -> dict[str, Any]:

@@ -3,12 +3,8 @@
 import asyncio
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlsplit
-
-import aiohttp
+from typing import Any, Literal
 
 from carrier_sim.callee import Callee
 from carrier_sim.caller import Caller
@@ -16,46 +12,20 @@ from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.line import Line
 from carrier_sim.live import LiveCall, SocketPort
-from carrier_sim.media import MediaSocket
+from carrier_sim.media import Closed, MediaSocket
 from carrier_sim.report import CallReport
-from carrier_sim.vonage import ncco
+from carrier_sim.room import Room
+from carrier_sim.vonage import detection, ncco, phone_leg
 from carrier_sim.vonage.applications import Application, Webhook
-from carrier_sim.vonage.audio_socket import LINE_RATE, VonageSocket
+from carrier_sim.vonage.audio_socket import LINE_RATE
+from carrier_sim.vonage.fields import timestamp
+from carrier_sim.vonage.plan import Plan, Source
 from carrier_sim.vonage.requests import VonageRequests
-from carrier_sim.web import classify
+from carrier_sim.vonage.websocket_leg import WebsocketLeg
 
 _MAX_DOCUMENTS = 100
 _RATE_EUR = 0.012
 _TERMINAL = {"completed", "busy", "timeout", "unanswered", "cancelled", "rejected", "failed"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where instructions come from: a webhook, or an NCCO that is there already."""
-
-    webhook: Webhook | None = None
-    actions: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the call was set up with. `event` None: nobody is told."""
-
-    source: Source
-    fallback: Webhook | None
-    event: Webhook | None
-    ring_timeout_s: float = 60.0
-    time_limit_s: float = 7200.0
-
-
-@dataclass(slots=True)
-class SocketLeg:
-    """A WebSocket is a leg of its own, with its own uuid."""
-
-    uuid: str
-    connect: ncco.Connect
-    began: datetime
-    answered: datetime | None = None
 
 
 class _EndOfCall(Exception):  # noqa: N818 - not an error
@@ -79,9 +49,16 @@ class VonageCall(LiveCall):
         to_number: str,
         plan: Plan,
         faults: Faults | None = None,
+        parent: "VonageCall | None" = None,
     ) -> None:
         self.uuid = str(uuid.uuid4())
-        self.conversation_uuid = f"CON-{uuid.uuid4()}"
+        self.conversation_uuid: str = parent.conversation_uuid if parent else f"CON-{uuid.uuid4()}"
+        self.parent = parent
+        self.legs: list[VonageCall] = []
+        # Of a leg within another call: its last event may be answered with an NCCO, `following`.
+        self.asks_at_end = False
+        self.following: ncco.Ncco | None = None
+        self.end_is_told = asyncio.Event()
         self.application = application
         self.direction = "inbound" if inbound else "outbound"
         self.from_number = from_number
@@ -103,10 +80,12 @@ class VonageCall(LiveCall):
             sample_rate=LINE_RATE,
         )
         report.extra["conversation_uuid"] = self.conversation_uuid
-        super().__init__(exchange, report, faults)
-        self._requests = VonageRequests(exchange.web, application, report)
+        if parent is not None:
+            report.extra["parent_uuid"] = parent.uuid
+        super().__init__(exchange, report, faults or application.faults)
+        self.requests = VonageRequests(exchange.web, application, report)
         self._transfers: asyncio.Queue[Source] = asyncio.Queue()
-        self._leg: SocketLeg | None = None
+        self._socket_leg: WebsocketLeg | None = None
         self._detail: str | None = None
         self._sip_code = "200"
 
@@ -133,6 +112,7 @@ class VonageCall(LiveCall):
         try:
             if await self._ring(callee):
                 self._answer()
+                self._background(detection.detect(self, callee))
                 await self._follow(self.plan.source)
         finally:
             await self._finish()
@@ -172,7 +152,14 @@ class VonageCall(LiveCall):
             return self._line
         self.answered = datetime.now(UTC)
         self._tell("answered", start_time=None, rate=None, network=None)
-        return self._open_line(LINE_RATE, self.plan.time_limit_s)
+        line = self._open_line(LINE_RATE, self.plan.time_limit_s)
+        line.press_into_ear(self.plan.send_digits)
+        return line
+
+    def press(self, digits: str) -> None:
+        """Press keys into the ear of the person on the phone (REST)."""
+        assert self._line is not None
+        self._line.press_into_ear(digits)
 
     async def _follow(self, source: Source) -> None:
         """Run instructions until the call ends; a transfer by REST interrupts them."""
@@ -186,6 +173,7 @@ class VonageCall(LiveCall):
                     self.end("instructions", instructions.result())
                 elif transferred.done():
                     source = transferred.result()
+                    self.moved(f"CON-{uuid.uuid4()}")
             finally:
                 for task in (instructions, transferred):
                     task.cancel()
@@ -215,8 +203,8 @@ class VonageCall(LiveCall):
             self._tell_error(instructions.reason)
             return await self._fall_back(instructions.reason, None)
         copies = self._fortune.next_instructions()
-        answer, delivered = await self._requests.ask(
-            "instructions", source.webhook, self._call_fields(), copies
+        answer, delivered = await self.requests.ask(
+            "instructions", source.webhook, self.call_fields(), copies
         )
         if delivered:
             self.report.instructions_ms.append(answer.ms)
@@ -233,11 +221,11 @@ class VonageCall(LiveCall):
     async def _fall_back(self, reason: str, failed: Webhook | None) -> ncco.Ncco:
         """The fallback answer URL, or the end of the call."""
         if self.plan.fallback is not None and failed is not None:
-            fields = self._call_fields() | {
+            fields = self.call_fields() | {
                 "reason": reason,
                 "original_request": {"url": failed.address, "type": "answer"},
             }
-            answer, delivered = await self._requests.ask("fallback", self.plan.fallback, fields)
+            answer, delivered = await self.requests.ask("fallback", self.plan.fallback, fields)
             if delivered:
                 self.report.instructions_ms.append(answer.ms)
                 instructions = ncco.read(answer.body, answer.media_type)
@@ -263,117 +251,83 @@ class VonageCall(LiveCall):
                 case ncco.Wait(seconds):
                     await asyncio.sleep(seconds)
                 case ncco.Connect() as connect:
-                    if (following := await self._connect(connect, line)) is not None:
+                    if (following := await self._connect_socket(connect, line)) is not None:
                         return following
+                case ncco.ConnectPhone() as connect_phone:
+                    if (following := await phone_leg.connect(self, connect_phone, line)) is not None:
+                        return following
+                case ncco.Conversation() as conversation:
+                    await phone_leg.confer(self, conversation, line)
         return None
 
-    # --- the WebSocket leg -----------------------------------------------------------------------------------------------
+    # --- legs ----------------------------------------------------------------------------------------------------------
 
-    async def _connect(self, connect: ncco.Connect, line: Line) -> ncco.Ncco | None:
-        """Run one WebSocket leg to its end. Returns the NCCO its last event was answered with."""
-        leg = SocketLeg(str(uuid.uuid4()), connect, datetime.now(UTC))
-        if not self._may_dial(connect.uri):
-            line.open()
-            return await self._ask_leg(leg, "failed", {"detail": "cannot_route"}, connect.synchronous)
-        self._tell_leg(leg, "started")
-        self._tell_leg(leg, "ringing")
-        authorization = connect.custom_authorization
-        if connect.vonage_authorization:
-            authorization = self._requests.socket_token()
+    @property
+    def allows_plain(self) -> bool:
+        return self._exchange.config.allow_plain
+
+    def application_has(self, number: str) -> bool:
+        """Whether a number (digits) is linked to the call's application."""
+        return self.application.has_number(number)
+
+    async def converse(self, socket: MediaSocket, port: SocketPort) -> Closed:
+        """Run an open audio socket with the person's line until it ends."""
+        return await self._converse(socket, port)
+
+    async def _connect_socket(self, connect: ncco.Connect, line: Line) -> ncco.Ncco | None:
+        leg = self._socket_leg = WebsocketLeg(self, connect)
         try:
-            async with asyncio.timeout(5.0):
-                raw = await self._requests.connect_socket(connect.uri, authorization)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            line.open()
-            if isinstance(error, aiohttp.WSServerHandshakeError):
-                why = f"the answer to the upgrade was {error.status}"
-            elif isinstance(error, TimeoutError):
-                why = "no connection within 5 s"
-            else:
-                failure, words = classify(error)
-                why = f"{failure}: {words}"
-            self.report.violate("vonage-websocket-failed", why, where=connect.uri)
-            status, detail = ("unanswered", "timeout") if "timeout" in why else ("failed", "cannot_route")
-            return await self._ask_leg(leg, status, {"detail": detail}, connect.synchronous)
-        leg.answered = datetime.now(UTC)
-        self._leg = leg
-        self._tell_leg(leg, "answered", start_time=None, rate=None, network=None)
-        protocol = VonageSocket(
-            connect.content_type, connect.sample_rate, connect.headers, self.report, connect.uri
-        )
-        port = SocketPort(protocol)
-        socket = MediaSocket(raw, port.receive)
-        port.attach(socket)
+            return await leg.run(line)
+        except asyncio.CancelledError:
+            # Transferred away, or over: then the last events are told in order, see `_finish`.
+            if not self.is_over:
+                leg.end()
+            raise
+
+    def leg(self, from_number: str, to_number: str, plan: Plan, *, asks_at_end: bool) -> "VonageCall":
+        """The call to another phone that shall be connected with this one."""
+        callee = self._exchange.callees.find(to_number)
+        leg = VonageCall(
+            self._exchange, self.application, inbound=False, from_number=from_number, to_number=to_number,
+            plan=plan, faults=callee.faults, parent=self,
+        )  # fmt: skip
+        leg.asks_at_end = asks_at_end
+        self.legs.append(leg)
+        self.report.legs.append(leg.uuid)
+        return leg
+
+    def run_leg(self, leg: "VonageCall", room: Room) -> None:
+        """Ring the other phone; it enters `room` when it is answered."""
+        self._exchange.spawn(leg.run_connected(self._exchange.callees.find(leg.to_number), room))
+
+    async def run_connected(self, callee: Callee, room: Room) -> CallReport:
+        """Another call connects this one."""
+        self._caller = callee.caller
         try:
-            async with asyncio.timeout(connect.limit_s):
-                closed = await self._converse(socket, port)
-        except TimeoutError:
-            self._leg = None
-            self._tell_leg(leg, "completed", **self._bill(leg.answered))
-            return None
-        if closed.how in ("server-vanished", "protocol-error"):
-            self.report.violate(
-                "vonage-websocket-failed", f"the socket broke: {closed.why}", where=connect.uri
-            )
-        self._leg = None
-        # Headers come back; whoever gets this event may answer with a new NCCO.
-        return await self._ask_leg(leg, "disconnected", {"headers": dict(connect.headers)}, True)
+            if await self._ring(callee):
+                seat = room.enter(self._answer())
+                self._background(detection.detect(self, callee))
+                await self.until_over()
+                room.leave(seat)
+        finally:
+            await self._finish()
+        return self.report
 
-    def _may_dial(self, uri: str) -> bool:
-        parts = urlsplit(uri)
-        if parts.scheme not in ("wss", "ws") or not parts.hostname:
-            self.report.violate("vonage-websocket-failed", f"{uri!r} is not a WebSocket URI", where=uri)
-            return False
-        if parts.scheme == "ws" and not self._exchange.config.allow_plain:
-            self.report.violate("sim-tls-required", "ws is not encrypted: use wss", where=uri)
-            return False
-        return True
-
-    async def _ask_leg(
-        self, leg: SocketLeg, status: str, extra: dict[str, Any], may_answer: bool
-    ) -> ncco.Ncco | None:
-        """Tell a leg's end; an NCCO in the answer goes on with the call, where one may be given."""
-        webhook = self._leg_webhook(leg)
-        if webhook is None:
-            return None
-        await self._courier.catch_up()
-        answer, delivered = await self._requests.ask("event", webhook, self._leg_fields(leg, status) | extra)
-        if not may_answer or not delivered or answer.status == 204 or not answer.body.strip():
-            return None
-        if answer.media_type != "application/json" or not answer.body.lstrip().startswith(b"["):
-            # Not an NCCO: an ordinary acknowledgement.
-            return None
-        instructions = ncco.read(answer.body, answer.media_type)
-        self._object(instructions, webhook.address)
-        if instructions.failed:
-            self._tell_error(instructions.reason)
-            return None
-        self.report.instructions_ms.append(answer.ms)
-        return instructions
-
-    def _leg_webhook(self, leg: SocketLeg) -> Webhook | None:
-        if leg.connect.event_url is None:
-            return self.plan.event
-        return Webhook(leg.connect.event_url, leg.connect.event_method, 1.0, 10.0)
-
-    def _leg_fields(self, leg: SocketLeg, status: str) -> dict[str, Any]:
-        return {
-            "from": self.from_number if self.direction == "inbound" else self.to_number,
-            "to": leg.connect.uri,
-            "uuid": leg.uuid,
-            "conversation_uuid": self.conversation_uuid,
-            "status": status,
-            "direction": "outbound",
-            "timestamp": timestamp(datetime.now(UTC)),
-        }
-
-    def _tell_leg(self, leg: SocketLeg, status: str, **extra: Any) -> None:
-        if (webhook := self._leg_webhook(leg)) is not None:
-            self._post(f"{status} (websocket)", webhook, self._leg_fields(leg, status) | extra)
+    def moved(self, conversation_uuid: str) -> None:
+        """The phone's leg is in another conversation from now on."""
+        before, self.conversation_uuid = self.conversation_uuid, conversation_uuid
+        if self.plan.event is not None:
+            fields = self.call_fields() | {
+                "status": "transfer",
+                "conversation_uuid_from": before,
+                "conversation_uuid_to": conversation_uuid,
+                "timestamp": timestamp(datetime.now(UTC)),
+            }
+            self.post("transfer", self.plan.event, fields)
 
     # --- events ------------------------------------------------------------------------------------------------------------
 
-    def _call_fields(self) -> dict[str, Any]:
+    def call_fields(self) -> dict[str, Any]:
         return {
             "from": self.from_number,
             "to": self.to_number,
@@ -387,12 +341,14 @@ class VonageCall(LiveCall):
         self.report.reached(status)
         if self.plan.event is None:
             return
-        fields = self._call_fields() | {
+        self.post(status, self.plan.event, self._status_fields(status) | extra)
+
+    def _status_fields(self, status: str) -> dict[str, Any]:
+        return self.call_fields() | {
             "status": status,
             "direction": self.direction,
             "timestamp": timestamp(datetime.now(UTC)),
         }
-        self._post(status, self.plan.event, fields | extra)
 
     def _tell_error(self, reason: str) -> None:
         if self.plan.event is not None:
@@ -401,15 +357,38 @@ class VonageCall(LiveCall):
                 "conversation_uuid": self.conversation_uuid,
                 "timestamp": timestamp(datetime.now(UTC)),
             }
-            self._post("error", self.plan.event, fields)
+            self.post("error", self.plan.event, fields)
 
-    def _post(self, name: str, webhook: Webhook, fields: dict[str, Any]) -> None:
+    def event_webhook(self, address: str | None, method: Literal["GET", "POST"]) -> Webhook | None:
+        """Where a leg's events go: to an address of its own, or to the call's."""
+        return self.plan.event if address is None else Webhook(address, method, 1.0, 10.0)
+
+    async def ask_event(
+        self, webhook: Webhook, fields: dict[str, Any], *, may_answer: bool
+    ) -> ncco.Ncco | None:
+        """Tell an event, after those before it. Returns the NCCO in the answer, where one may be given."""
+        await self._courier.catch_up()
+        answer, delivered = await self.requests.ask("event", webhook, fields)
+        if not may_answer or not delivered or answer.status == 204 or not answer.body.strip():
+            return None
+        if answer.media_type != "application/json" or not answer.body.lstrip().startswith(b"["):
+            # Not an NCCO: an ordinary acknowledgement.
+            return None
+        instructions = ncco.read(answer.body, answer.media_type)
+        self._object(instructions, webhook.address)
+        if instructions.failed:
+            self._tell_error(instructions.reason)
+            return None
+        self.report.instructions_ms.append(answer.ms)
+        return instructions
+
+    def post(self, name: str, webhook: Webhook, fields: dict[str, Any]) -> None:
         async def deliver() -> None:
-            await self._requests.ask("event", webhook, fields)
+            await self.requests.ask("event", webhook, fields)
 
         self._courier.post(name, deliver)
 
-    def _bill(self, answered: datetime | None) -> dict[str, Any]:
+    def bill_of(self, answered: datetime | None) -> dict[str, Any]:
         """Duration and price of a leg that ends now. Price and rate are in the event, unlike at Twilio."""
         now = datetime.now(UTC)
         seconds = max(0, round((now - answered).total_seconds())) if answered else 0
@@ -425,25 +404,33 @@ class VonageCall(LiveCall):
     async def _finish(self) -> None:
         by, cause = await self._close_line()
         self.ended = datetime.now(UTC)
-        if self._leg is not None:
-            self._tell_leg(self._leg, "completed", **self._bill(self._leg.answered))
-        self.bill = self._bill(self.answered)
-        ending = {"disconnected_by": "user" if by in ("caller", "callee") else "platform"}
-        if self._line is not None or (self.direction == "inbound" and cause == "end-of-instructions"):
-            self._tell("completed", **self.bill, **ending, sip_code=self._sip_code)
-        elif cause in _TERMINAL:
-            extra = {"detail": self._detail} if self._detail else {}
-            self._tell(cause, **extra, sip_code=self._sip_code)
-        elif by in ("rest", "caller") or cause == "simulation-stopped":
-            self._tell("cancelled", sip_code="487")
-        else:
-            self._tell("failed", detail="internal_error", sip_code="500")
+        if self._socket_leg is not None:
+            self._socket_leg.end()
+        self.bill = self.bill_of(self.answered)
+        await self._tell_end(by, cause)
+        self.end_is_told.set()
         try:
             await self._deliver_the_rest()
         finally:
-            await self._requests.close()
+            await self.requests.close()
 
-
-def timestamp(when: datetime) -> str:
-    """ISO 8601, UTC, milliseconds: `2026-01-01T12:00:00.000Z`."""
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    async def _tell_end(self, by: str, cause: str) -> None:
+        if self._line is not None or (self.direction == "inbound" and cause == "end-of-instructions"):
+            ending = {"disconnected_by": "user" if by in ("caller", "callee") else "platform"}
+            self._tell("completed", **self.bill, **ending, sip_code=self._sip_code)
+            return
+        extra: dict[str, Any]
+        if cause in _TERMINAL:
+            status, extra = cause, {"detail": self._detail} if self._detail else {}
+            extra |= {"sip_code": self._sip_code}
+        elif by in ("rest", "caller") or cause in ("simulation-stopped", "parent-ended"):
+            status, extra = "cancelled", {"sip_code": "487"}
+        else:
+            status, extra = "failed", {"detail": "internal_error", "sip_code": "500"}
+        if self.asks_at_end and self.plan.event is not None and cause != "parent-ended":
+            self.status = status
+            self.report.reached(status)
+            fields = self._status_fields(status) | extra
+            self.following = await self.ask_event(self.plan.event, fields, may_answer=True)
+        else:
+            self._tell(status, **extra)

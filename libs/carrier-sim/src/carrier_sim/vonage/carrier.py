@@ -1,5 +1,6 @@
 """`sim.vonage`: applications, numbers, and calls placed from the outside."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from carrier_sim.caller import Caller
@@ -7,7 +8,8 @@ from carrier_sim.exchange import Exchange
 from carrier_sim.faults import Faults
 from carrier_sim.report import CallReport
 from carrier_sim.vonage.applications import Application, Number, msisdn, new_application, public_half
-from carrier_sim.vonage.call import Plan, Source, VonageCall
+from carrier_sim.vonage.call import VonageCall
+from carrier_sim.vonage.plan import Plan, Source
 
 Method = Literal["GET", "POST"]
 
@@ -45,10 +47,27 @@ class VonageCarrier:
             signature_secret,
             {},
         )
+        application.has_number = lambda number: self._is_linked(number, application_id)
         self.applications[application_id] = application
         if webhooks:
             self.set_webhooks(application, **webhooks)
         return application
+
+    def _is_linked(self, number: str, application_id: str) -> bool:
+        known = self.numbers.get(number)
+        return known is not None and known.app_id == application_id
+
+    def every_call(self) -> Iterator[VonageCall]:
+        """All calls, with those that were connected within them."""
+        for call in self.calls.values():
+            yield call
+            yield from call.legs
+
+    def find(self, identity: str) -> VonageCall | None:
+        """A call by its uuid, also one that was connected within another."""
+        if (call := self.calls.get(identity)) is not None:
+            return call
+        return next((call for call in self.every_call() if call.uuid == identity), None)
 
     def set_webhooks(
         self,

@@ -1,9 +1,12 @@
 """Reads NCCOs as strictly as Vonage. https://developer.vonage.com/en/voice/voice-api/ncco-reference"""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from carrier_sim.vonage.plan import Detection
 
 # Vonage's own words in the error event.
 SYNTAX_ERROR = "Syntax error in NCCO. Invalid value type or action."
@@ -13,12 +16,19 @@ _MAX_AUTHORIZATION = 8191
 
 RATES = {"audio/l16;rate=8000": 8000, "audio/l16;rate=16000": 16000, "audio/l16;rate=24000": 24000}
 
-_OTHER_ACTIONS = {"record", "conversation", "stream", "input", "notify", "transfer"}
+_OTHER_ACTIONS = {"record", "stream", "input", "notify", "transfer"}
 _CONNECT_FIELDS = {
     "action", "endpoint", "from", "randomFromNumber", "eventType", "timeout", "limit", "machineDetection",
     "advancedMachineDetection", "eventUrl", "eventMethod", "ringbackTone",
 }  # fmt: skip
 _ENDPOINT_FIELDS = {"type", "uri", "content-type", "headers", "authorization"}
+_PHONE_FIELDS = {"type", "number", "dtmfAnswer", "onAnswer", "shaken"}
+_CONVERSATION_FIELDS = {
+    "action", "name", "musicOnHoldUrl", "startOnEnter", "endOnExit", "record", "canSpeak", "canHear", "mute",
+    "transcription", "eventUrl", "eventMethod",
+}  # fmt: skip
+_MSISDN = re.compile(r"[1-9]\d{6,14}")
+_DTMF = re.compile(r"[0-9*#p]+")
 _TALK_FIELDS = {"action", "text", "bargeIn", "loop", "level", "language", "style", "premium", "voiceName"}
 
 
@@ -46,6 +56,31 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectPhone:
+    """Ring a phone (digits only) and connect it. `dtmf_answer`: keys pressed once it is answered."""
+
+    number: str
+    from_number: str | None = None
+    dtmf_answer: str = ""
+    timeout_s: float = 60.0
+    detection: Detection | None = None
+    event_url: str | None = None
+    event_method: Literal["GET", "POST"] = "POST"
+    synchronous: bool = False
+    limit_s: float = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Enter a named conversation. `starts`: it begins with this leg at the latest; `ends`: it ends when this leg leaves."""
+
+    name: str
+    starts: bool = True
+    ends: bool = False
+    muted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Talk:
     text: str
     loop: int = 1
@@ -56,7 +91,7 @@ class Wait:
     seconds: float
 
 
-Action = Connect | Talk | Wait
+Action = Connect | ConnectPhone | Conversation | Talk | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +154,8 @@ class _Reader:
         match item["action"]:
             case "connect":
                 return self.connect(item)
+            case "conversation":
+                return self.conversation(item)
             case "talk":
                 return self.talk(item)
             case "wait":
@@ -145,7 +182,7 @@ class _Reader:
             raise _SyntaxError(f"talk: loop {loop!r}; an integer is expected, 0 repeats for ever")
         return Talk(text, loop)
 
-    def connect(self, item: dict[str, Any]) -> Connect | None:
+    def connect(self, item: dict[str, Any]) -> Connect | ConnectPhone | None:
         self.unknown_fields(item, _CONNECT_FIELDS, "connect")
         endpoints = item.get("endpoint")
         if not isinstance(endpoints, list) or len(endpoints) != 1 or not isinstance(endpoints[0], dict):
@@ -169,6 +206,15 @@ class _Reader:
         limit = float(item.get("limit", 7200))
         if limit > 7200:
             self.warn("vonage-ncco-limit", f"connect: limit {limit:g}; at most 7200 seconds count")
+        if endpoints[0].get("type") == "phone":
+            return self.phone(
+                endpoints[0],
+                item,
+                event_url=event_url[0] if event_url else None,
+                event_method=event_method,
+                synchronous=event_type == "synchronous",
+                limit_s=min(limit, 7200.0),
+            )
         return self.websocket(
             endpoints[0],
             event_url=event_url[0] if event_url else None,
@@ -177,9 +223,49 @@ class _Reader:
             limit_s=min(limit, 7200.0),
         )
 
+    def phone(self, endpoint: dict[str, Any], item: dict[str, Any], **common: Any) -> ConnectPhone:
+        self.unknown_fields(endpoint, _PHONE_FIELDS, "the phone endpoint")
+        number, sender = endpoint.get("number"), item.get("from")
+        if not isinstance(number, str) or not _MSISDN.fullmatch(number):
+            raise _SyntaxError(f"connect: {number!r} is not a number of 7 to 15 digits without +")
+        if sender is not None and (not isinstance(sender, str) or not sender.isdigit()):
+            raise _SyntaxError(f"connect: from {sender!r}; digits without + expected")
+        keys = endpoint.get("dtmfAnswer", "")
+        if not isinstance(keys, str) or (keys and not _DTMF.fullmatch(keys)):
+            raise _SyntaxError(f"connect: dtmfAnswer {keys!r}; 0-9, *, # and p expected")
+        if "onAnswer" in endpoint:
+            message = "the simulator does not play to who answers: onAnswer is ignored"
+            self.objections.append(Objection("sim-unsupported", message))
+        detection = read_detection(item, "machineDetection", "advancedMachineDetection")
+        if isinstance(detection, str):
+            raise _SyntaxError(f"connect: {detection}")
+        timeout = min(float(item.get("timeout", 60)), 120.0)
+        return ConnectPhone(number, sender, keys, timeout, detection, **common)
+
+    def conversation(self, item: dict[str, Any]) -> Conversation:
+        self.unknown_fields(item, _CONVERSATION_FIELDS, "conversation")
+        name = item.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise _SyntaxError("conversation: name is expected to be a string that is not empty")
+        for flag in ("startOnEnter", "endOnExit", "record", "mute"):
+            if not isinstance(item.get(flag, False), bool):
+                raise _SyntaxError(f"conversation: {flag} {item[flag]!r}; a boolean expected")
+        for members in ("canSpeak", "canHear"):
+            if members in item:
+                message = f"the simulator lets all speak and hear: {members} is ignored"
+                self.objections.append(Objection("sim-unsupported", message))
+        url = item.get("musicOnHoldUrl")
+        if url is not None and not _is_url_list(url):
+            raise _SyntaxError(
+                f"conversation: musicOnHoldUrl is expected to be an array of one URL, got {url!r}"
+            )
+        return Conversation(
+            name, item.get("startOnEnter", True), item.get("endOnExit", False), item.get("mute", False)
+        )
+
     def websocket(self, endpoint: dict[str, Any], **common: Any) -> Connect | None:
         kind = endpoint.get("type")
-        if kind in ("phone", "sip", "vbc", "app"):
+        if kind in ("sip", "vbc", "app"):
             message = f"the simulator does not connect endpoints of type {kind}; the action is skipped"
             self.objections.append(Objection("sim-unsupported", message))
             return None
@@ -227,6 +313,27 @@ class _Reader:
         if len(text) > _MAX_AUTHORIZATION or not text.isascii() or not text.isprintable():
             raise _SyntaxError(f"connect: authorization value: at most {_MAX_AUTHORIZATION} printable ASCII")
         return False, text
+
+
+def read_detection(data: Mapping[str, Any], plain: str, advanced: str) -> Detection | str | None:
+    """The machine detection that is asked for under these names, or what is wrong with it."""
+    if (wanted := data.get(advanced)) is not None:
+        if not isinstance(wanted, dict) or set(wanted) - {"behavior", "mode", "beep_timeout"}:
+            return f"{advanced}: an object with behavior, mode and beep_timeout expected"
+        behavior, mode = wanted.get("behavior", "continue"), wanted.get("mode", "default")
+        timeout = wanted.get("beep_timeout", 45)
+        if behavior not in ("continue", "hangup"):
+            return f"{advanced}.behavior: continue or hangup expected"
+        if mode not in ("default", "detect", "detect_beep"):
+            return f"{advanced}.mode: default, detect or detect_beep expected"
+        if not isinstance(timeout, int) or isinstance(timeout, bool) or not 45 <= timeout <= 120:
+            return f"{advanced}.beep_timeout: 45 to 120 expected"
+        return Detection(behavior == "hangup", True, mode, float(timeout))
+    if (behavior := data.get(plain)) is None:
+        return None
+    if behavior not in ("continue", "hangup"):
+        return f"{plain}: continue or hangup expected"
+    return Detection(behavior == "hangup")
 
 
 def _is_number(value: Any) -> bool:

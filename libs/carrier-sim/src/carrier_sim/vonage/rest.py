@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 import jwt
 from aiohttp import web
 
+from carrier_sim.vonage import ncco
 from carrier_sim.vonage.applications import Application, Webhook, is_webhook_url
-from carrier_sim.vonage.call import Plan, Source, VonageCall
+from carrier_sim.vonage.call import VonageCall
 from carrier_sim.vonage.carrier import VonageCarrier
+from carrier_sim.vonage.plan import Plan, Source
 from carrier_sim.vonage.rest_common import (
     RestError,
     bad_request,
@@ -25,6 +27,13 @@ from carrier_sim.vonage.rest_common import (
 
 _MSISDN = re.compile(r"^[1-9]\d{6,14}$")
 _MAX_TOKEN_S = 24 * 3600
+_DTMF = re.compile(r"^[0-9*#p]{1,100}$")
+_STATUSES = frozenset(
+    {
+        "started", "ringing", "answered", "machine", "completed", "busy", "cancelled", "failed", "rejected",
+        "timeout", "unanswered",
+    }
+)  # fmt: skip
 _LEG_ACTIONS = {"mute", "unmute", "earmuff", "unearmuff"}
 _HANGUP_TOO_EARLY = "The call cannot be hung up within the first seconds after its creation."
 
@@ -42,6 +51,7 @@ class VonageRest:
             web.get("/v1/calls", guard(self._list_calls)),
             web.get("/v1/calls/{uuid}", guard(self._get_call)),
             web.put("/v1/calls/{uuid}", guard(self._update_call)),
+            web.put("/v1/calls/{uuid}/dtmf", guard(self._press)),
         ]
 
     # --- who asks ----------------------------------------------------------------------------------------------------------
@@ -87,18 +97,23 @@ class VonageRest:
         event = application.webhook("event_url")
         if "event_url" in data:
             event = self._webhook(data, "event_url", "event_method", "POST", 10.0)
-        if data.get("machine_detection") not in (None, "continue", "hangup"):
-            raise bad_request("machine_detection: continue or hangup expected")
+        detection = ncco.read_detection(data, "machine_detection", "advanced_machine_detection")
+        if isinstance(detection, str):
+            raise bad_request(detection)
+        callee = self._carrier.exchange.callees.find(to_number)
         call = VonageCall(
             self._carrier.exchange,
             application,
             inbound=False,
             from_number=from_number,
             to_number=to_number,
-            plan=Plan(source, application.webhook("fallback_answer_url"), event, float(ring), float(length)),
-        )
+            plan=Plan(
+                source, application.webhook("fallback_answer_url"), event, float(ring), float(length), detection,
+                _dtmf_answer(data),
+            ),
+            faults=callee.faults,
+        )  # fmt: skip
         self._carrier.calls[call.uuid] = call
-        callee = self._carrier.exchange.callees.find(to_number)
         self._carrier.exchange.spawn(call.run_outbound(callee))
         return web.json_response(
             {
@@ -148,7 +163,7 @@ class VonageRest:
 
     def _call(self, request: web.Request, application: Application) -> VonageCall:
         identity = request.match_info["uuid"]
-        call = self._carrier.calls.get(identity)
+        call = self._carrier.find(identity)
         if call is None or call.application is not application:
             raise not_found(identity)
         return call
@@ -159,11 +174,15 @@ class VonageRest:
     def _list_calls(self, request: web.Request, body: bytes) -> web.Response:
         application = self._application(request)
         query = request.query
+        if query.get("status", "started") not in _STATUSES:
+            raise bad_request(f"status: one of {', '.join(sorted(_STATUSES))} expected")
+        if query.get("order", "asc") not in ("asc", "desc"):
+            raise bad_request("order: asc or desc expected")
         size, start = count(query, "page_size", 10, 100), count(query, "record_index", 0, 10**9, low=0)
         found = [
             call_resource(call)
             for call in sorted(
-                self._carrier.calls.values(), key=lambda c: c.created, reverse=query.get("order") == "desc"
+                self._carrier.every_call(), key=lambda c: c.created, reverse=query.get("order") == "desc"
             )
             if call.application is application
             and query.get("status", call.status) == call.status
@@ -204,6 +223,18 @@ class VonageRest:
             self._transfer(call, data.get("destination"))
         return web.Response(status=204)
 
+    def _press(self, request: web.Request, body: bytes) -> web.Response:
+        call = self._call(request, self._application(request))
+        digits = json_object(body).get("digits")
+        if not isinstance(digits, str) or not _DTMF.fullmatch(digits):
+            raise bad_request("digits: 0-9, *, # and p expected")
+        if call.is_over:
+            raise not_found(call.uuid)
+        if call.answered is None:
+            raise bad_request("dtmf: the call is not answered")
+        call.press(digits)
+        return web.json_response({"message": "DTMF sent", "uuid": call.uuid})
+
     def _transfer(self, call: VonageCall, destination: Any) -> None:
         if not isinstance(destination, dict) or destination.get("type") != "ncco":
             raise bad_request("transfer: a destination of type ncco expected")
@@ -227,6 +258,13 @@ def _phone(to: Any) -> str:
     if not isinstance(number, str) or not _MSISDN.fullmatch(number):
         raise bad_request(f"to: {number!r} is not a number of 7 to 15 digits without +")
     return number
+
+
+def _dtmf_answer(data: Mapping[str, Any]) -> str:
+    digits = data["to"][0].get("dtmfAnswer", "")
+    if not isinstance(digits, str) or (digits and not _DTMF.fullmatch(digits)):
+        raise bad_request("to: dtmfAnswer: 0-9, *, # and p expected")
+    return digits
 
 
 def _seconds(data: Mapping[str, Any], name: str, default: int, high: int) -> int:
