@@ -21,12 +21,15 @@ from offhook.events import (
     EventData,
     HangUp,
     HangupRequested,
+    Observe,
     Originate,
     Party,
+    Transfer,
+    TransferRequested,
     WebhookAudited,
     new_event,
 )
-from offhook.records import CallState, ConfigurationRecord, NumberRecord, WorkflowRecord
+from offhook.records import CallState, ConfigurationRecord, DiallingRules, NumberRecord, WorkflowRecord
 from offhook.security.api_keys import setting_entry
 from offhook.topics import (
     CALL_COMMANDS,
@@ -74,18 +77,23 @@ def record(data: EventData, key: str) -> Event[EventData]:
     return new_event(data, source="/number-sync", time=utc_now(), subject=key)
 
 
+def configuration(**more: Any) -> Event[EventData]:
+    held = {
+        "configuration_id": "conf-1",
+        "user_id": "user-1",
+        "provider": "twilio",
+        "name": "c",
+        "account": "AC1",
+        "sealed_credentials": "",
+        "verification": "verified",
+    }
+    return record(ConfigurationRecord(**{**held, **more}), "conf-1")
+
+
 async def furnish(bus: MemoryBus) -> None:
-    configuration = ConfigurationRecord(
-        configuration_id="conf-1",
-        user_id="user-1",
-        provider="twilio",
-        name="c",
-        account="AC1",
-        sealed_credentials="",
-    )
     number = NumberRecord(number_id="n1", configuration_id="conf-1", user_id="user-1", e164=A)
     workflow = WorkflowRecord(workflow_id="workflow-1", user_id="user-1", name="w", agent_url="ws://agent")
-    await bus.put(CONFIGURATIONS, "conf-1", record(configuration, "conf-1"))
+    await bus.put(CONFIGURATIONS, "conf-1", configuration())
     await bus.put(NUMBERS, "n1", record(number, "n1"))
     await bus.put(WORKFLOWS, "workflow-1", record(workflow, "workflow-1"))
 
@@ -97,7 +105,9 @@ async def serving(settings: TrackerSettings, bus: MemoryBus) -> AsyncIterator[Se
         yield Service(app, bus)
 
 
-def settings_for(database_url: str, tmp_path: Path) -> TrackerSettings:
+def settings_for(
+    database_url: str, tmp_path: Path, redis_url: str = "redis://127.0.0.1:1/0", **more: Any
+) -> TrackerSettings:
     keys = ",".join(setting_entry(user, key) for user, key in (("user-1", "key-1"), ("user-2", "key-2")))
     return TrackerSettings(
         database_url=SecretStr(database_url),
@@ -105,14 +115,16 @@ def settings_for(database_url: str, tmp_path: Path) -> TrackerSettings:
         session_key=SecretStr(SESSION_KEY),
         state_dir=tmp_path,
         batch_wait_s=0.001,
+        redis_url=redis_url,
+        **more,
     )
 
 
 @pytest.fixture
-async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+async def service(database_url: str, tmp_path: Path, redis_url: str) -> AsyncIterator[Service]:
     async with memory_bus(service="call-tracker") as bus:
         await furnish(bus)
-        async with serving(settings_for(database_url, tmp_path), bus) as service:
+        async with serving(settings_for(database_url, tmp_path, redis_url), bus) as service:
             yield service
 
 
@@ -203,11 +215,7 @@ async def test_a_repeated_request_has_its_answer_although_the_configuration_was_
 ) -> None:
     key = {"Idempotency-Key": "order-7"}
     first = await service.mine.post("/calls", json=ORDER, headers=key)
-    paused = ConfigurationRecord(
-        configuration_id="conf-1", user_id="user-1", provider="twilio", name="c", account="AC1", sealed_credentials="",
-        paused=True,
-    )  # fmt: skip
-    await service.bus.put(CONFIGURATIONS, "conf-1", record(paused, "conf-1"))
+    await service.bus.put(CONFIGURATIONS, "conf-1", configuration(paused=True))
     await service.bus.settle()
     assert (await service.mine.post("/calls", json=ORDER, headers=key)).json() == first.json()
     fresh = await service.mine.post("/calls", json=ORDER)
@@ -296,6 +304,97 @@ async def test_a_hang_up_becomes_a_command_and_names_the_operator_as_the_cause(s
     assert (await call_of(service, "run-1"))["end_reason"] == "operator-hung-up"
     late = await service.mine.post("/calls/run-1/hangup")
     assert (late.status_code, late.json()["reason"]) == (409, "call-ended")
+
+
+async def test_a_call_says_how_long_it_may_ring_and_last_and_whether_machines_are_told_apart(
+    service: Service,
+) -> None:
+    wishes = {"ring_timeout_s": 20, "time_limit_s": 600, "machine_detection": "detect-message-end"}
+    assert (await service.mine.post("/calls", json=ORDER | wishes)).status_code == 202
+    (command,) = await service.told(CALL_COMMANDS, 1)
+    (requested,) = await service.told(CALL_EVENTS, 1)
+    assert isinstance(command, Originate)
+    assert isinstance(requested, CallRequested)
+    for told in (command, requested):
+        assert (told.ring_timeout_s, told.time_limit_s, told.machine_detection) == (
+            20,
+            600,
+            "detect-message-end",
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        ({"verification": "refused"}, 409, "configuration-unverified"),
+        ({"dialling_rules": DiallingRules(countries=("GB",))}, 409, "country-not-allowed"),
+        ({"dialling_rules": DiallingRules(denied_prefixes=("+1415",))}, 409, "number-not-allowed"),
+        ({"max_concurrent_calls": 0}, 429, "limit-reached"),
+    ],
+)
+async def test_a_configuration_that_does_not_allow_the_call_is_a_reason(
+    service: Service, change: dict[str, Any], status: int, reason: str
+) -> None:
+    await service.bus.put(CONFIGURATIONS, "conf-1", configuration(**change))
+    await service.bus.settle()
+    answer = await service.mine.post("/calls", json=ORDER)
+    assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+    assert service.bus.log(CALL_COMMANDS) == []
+
+
+async def test_a_limit_of_calls_at_a_time_is_free_again_when_one_has_ended(
+    database_url: str, tmp_path: Path, redis_url: str
+) -> None:
+    settings = settings_for(database_url, tmp_path, redis_url, user_max_concurrent_calls=1)
+    async with memory_bus(service="call-tracker") as bus:
+        await furnish(bus)
+        async with serving(settings, bus) as service:
+            key = {"Idempotency-Key": "k"}
+            twins = await asyncio.gather(
+                *(service.mine.post("/calls", json=ORDER, headers=key) for _ in range(4))
+            )
+            assert {answer.status_code for answer in twins} == {202}
+            run = twins[0].json()["workflow_run_id"]
+            full = await service.mine.post("/calls", json=ORDER, headers={"Idempotency-Key": "other"})
+            assert (full.status_code, full.json()["reason"]) == (429, "limit-reached")
+            assert int(full.headers["retry-after"]) >= 1
+            assert "1 calls at a time" in full.json()["detail"]
+            await service.tell(Call(run=run).dial_failed())
+            free = await service.mine.post("/calls", json=ORDER, headers={"Idempotency-Key": "other"})
+            assert free.status_code == 202
+
+
+async def test_a_transfer_is_told_and_ordered_once_the_call_is_answered(service: Service) -> None:
+    call = Call()
+    target = {"to": "+14155550123", "mode": "cold"}
+    await service.tell(call.received())
+    early = await service.mine.post("/calls/run-1/transfer", json=target)
+    assert (early.status_code, early.json()["reason"]) == (409, "not-answered")
+    await service.tell(call.status("answered"))
+    assert (await service.theirs.post("/calls/run-1/transfer", json=target)).status_code == 404
+    wrong = await service.mine.post("/calls/run-1/transfer", json={"to": "123"})
+    assert (wrong.status_code, wrong.json()["reason"]) == (422, "not-e164")
+    answer = await service.mine.post("/calls/run-1/transfer", json=target)
+    assert (answer.status_code, answer.json()) == (202, {"workflow_run_id": "run-1", "status": "answered"})
+    (command,) = await service.told(CALL_COMMANDS, 1)
+    assert isinstance(command, Transfer)
+    assert (command.to_number, command.mode, command.requested_by, command.provider_call_id) == (
+        "+14155550123", "cold", Party.OPERATOR, "CA1",
+    )  # fmt: skip
+    assert isinstance((await service.told(CALL_EVENTS, 3))[-1], TransferRequested)
+
+
+async def test_a_call_can_be_looked_up_at_the_provider_also_after_its_end(service: Service) -> None:
+    await service.tell(*Call().twilio_outbound())
+    assert (await service.theirs.post("/calls/run-1/observe")).status_code == 404
+    assert (await service.mine.post("/calls/run-1/observe")).status_code == 202
+    (command,) = await service.told(CALL_COMMANDS, 1)
+    assert isinstance(command, Observe)
+    assert (command.provider_call_id, command.to_number, command.reason) == (
+        "CA1",
+        "+14155550199",
+        "operator",
+    )
 
 
 async def test_what_cannot_be_stored_goes_to_the_dead_letters_and_the_rest_of_its_batch_is_stored(

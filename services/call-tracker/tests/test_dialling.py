@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from call_tracker.dialling import DialPlan, Refusal, e164, plan
-from offhook.records import ConfigurationRecord, NumberRecord, WorkflowRecord
+from offhook.records import ConfigurationRecord, DiallingRules, NumberRecord, WorkflowRecord
 
 
 class Held:
@@ -118,5 +118,9 @@ def test_every_refusal_has_its_reason() -> None:
     assert refused(one, from_number=B) == "not-your-number"
     assert refused(one, from_number=B, configuration_id="c1") == "not-your-number"
     assert refused(Held().having("c1", A + "-"), from_number=A) == "not-your-number"
+    assert refused(Held().having("c1", A, verification="refused")) == "configuration-unverified"
+    rules = DiallingRules(countries=("US",), denied_prefixes=("+1900",))
+    assert refused(Held().having("c1", A, dialling_rules=rules)) == "country-not-allowed"
+    assert refused(Held().having("c1", A, dialling_rules=rules), to="+19005550199") == "number-not-allowed"
     assert refused(one, to="0123") == "not-e164"
     assert refused(one, from_number="0123") == "not-e164"

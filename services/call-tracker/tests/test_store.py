@@ -19,13 +19,24 @@ from call_tracker.store import (
     Idempotency,
     Outbox,
     Position,
+    Request,
     Store,
     StoreUnavailable,
     objection,
 )
 from call_tracker.store.tables import CALL_EVENTS, CALLS, METADATA, OUTBOX
 from offhook.bus.errors import BusUnavailable
-from offhook.events import CallStatus, Event, EventData, HangUp, Originate, Party, WebhookAudited, new_event
+from offhook.events import (
+    CallStatus,
+    Event,
+    EventData,
+    HangUp,
+    HangupRequested,
+    Originate,
+    Party,
+    WebhookAudited,
+    new_event,
+)
 from offhook.records import CallState
 from offhook.topics import CALL_COMMANDS, CALL_STATES, Topic
 from offhook.topics import CALL_EVENTS as CALL_EVENTS_TOPIC
@@ -332,31 +343,36 @@ async def test_answers_are_forgotten_only_when_they_are_old(store: Store, clock:
     assert await store.forget_answers(timedelta(hours=48)) == 1
 
 
-async def test_an_end_can_be_asked_for_while_the_call_lives_and_by_its_user_only(
+async def test_what_is_asked_of_a_call_becomes_true_together_and_only_for_its_user(
     store: Store, outbox: Outbox, broker: Broker
 ) -> None:
     call = Call()
     await store.apply([call.received()])
 
-    def make(record: CallState) -> tuple[AnyEvent, list[tuple[Topic, AnyEvent]]]:
-        event = call.hangup_requested(Party.OPERATOR, 5)
+    def make(record: CallState) -> Request:
+        if record.status is CallStatus.COMPLETED:
+            raise ZeroDivisionError
         command = HangUp(
             workflow_run_id="run-1", configuration_id=record.configuration_id or "", provider="twilio",
             provider_call_id=record.provider_call_id, requested_by=Party.OPERATOR,
         )  # fmt: skip
-        return event, [(CALL_COMMANDS, new_event(command, source="/test", time=NOON, subject="run-1"))]
+        ordered = new_event(command, source="/test", time=NOON, subject="run-1")
+        return Request([call.hangup_requested(Party.OPERATOR, 5)], [(CALL_COMMANDS, ordered)])
 
-    assert await store.request_end("user-2", "run-1", make) is None
-    asked = await store.request_end("user-1", "run-1", make)
+    assert await store.request("user-2", "run-1", make) is None
+    asked = await store.request("user-1", "run-1", make)
     assert asked is not None
-    assert asked[1] is True
     await store.apply([call.status("completed", 9)])
-    ended = await store.request_end("user-1", "run-1", make)
+    with pytest.raises(ZeroDivisionError):
+        await store.request("user-1", "run-1", make)
+    ended = await store.find("user-1", "run-1")
     assert ended is not None
-    assert ended[1] is False
-    assert ended[0].end_reason == "operator-hung-up"
+    assert ended.end_reason == "operator-hung-up"
     await outbox.drain()
     assert [type(event.data) for topic, event in broker.published if topic is CALL_COMMANDS] == [HangUp]
+    assert [type(event.data) for topic, event in broker.published if topic is CALL_EVENTS_TOPIC] == [
+        HangupRequested
+    ]
 
 
 async def test_calls_are_listed_newest_first_page_by_page_and_only_the_users_own(store: Store) -> None:

@@ -114,11 +114,11 @@ if scopes > 0 then redis.call('PEXPIRE', KEYS[1], lease) end
 return {0, 0, 0}
 """
 
-# KEYS: leases of the run, mark of the end. ARGV: run, how long the end is remembered (s).
+# KEYS: leases of the run, mark of the end. ARGV: run, how long the end is remembered (s, 0: not at all).
 _RELEASE: Final = """
 for _, leases in ipairs(redis.call('SMEMBERS', KEYS[1])) do redis.call('ZREM', leases, ARGV[1]) end
 redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[2])
+if ARGV[2] ~= '0' then redis.call('SET', KEYS[2], '1', 'EX', ARGV[2]) end
 """
 
 # KEYS: leases of the run, mark of the end, then the leases of each scope. ARGV: run, now (ms), lease (ms).
@@ -166,11 +166,14 @@ class CallLeases:
             return Full(scope, "time", scope.max_concurrent or 0, FULL_RETRY_S)
         return Full(scope, "second", scope.max_per_s or 0.0, wait_ms / 1000)
 
-    async def release(self, run: str) -> bool:
-        """The call is over: its leases are free, for good. False while Redis is away: they expire."""
+    async def release(self, run: str, *, ended: bool = True) -> bool:
+        """The call is over: its leases are free, for good (`ended=False`: it did not begin after all, as far as is known).
+
+        False while Redis is away: they expire.
+        """
 
         async def ask() -> bool:
-            await self._release(_keys(run), [run, _OVER_S])
+            await self._release(_keys(run), [run, _OVER_S if ended else 0])
             return True
 
         return await self._shared.ask("release-lease", ask) or False

@@ -1,51 +1,29 @@
-"""The calls API: begin a call, look at calls, ask for an end. Errors are problems (RFC 9457).
+"""The calls API: begin a call, look at calls, ask for an end or a transfer. Errors are problems (RFC 9457).
 
 Everybody sees his own calls; somebody else's do not exist. A request with an `Idempotency-Key` can be repeated: the same
 key with the same body is the same call and the same answer.
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
+import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from call_tracker.dialling import DialPlan, Holdings, Refusal, plan
-from call_tracker.store import (
-    SOURCE,
-    Answer,
-    CallFilter,
-    Idempotency,
-    Outbox,
-    Position,
-    Store,
-    StoreUnavailable,
-    Telling,
-)
-from call_tracker.store.store import Clock
-from offhook.events import (
-    CallDirection,
-    CallRequested,
-    CallStatus,
-    Event,
-    EventData,
-    HangUp,
-    HangupRequested,
-    Originate,
-    Party,
-    new_event,
-)
+from call_tracker.actions import Actions, Begun, CallOrder
+from call_tracker.dialling import Refusal
+from call_tracker.store import Answer, CallFilter, Idempotency, Position, Store, StoreUnavailable
+from offhook.events import CallDirection, CallStatus, MachineDetection, TransferMode
 from offhook.http import Problem
 from offhook.http.problems import problem_response
-from offhook.identities import ID_PATTERN, is_id, new_id
+from offhook.identities import ID_PATTERN, is_id
 from offhook.records import CallState
-from offhook.topics import CALL_COMMANDS, CALL_EVENTS
 
 PREFIX: Final = "/api/v1/calls"
 MAX_METADATA_BYTES: Final = 4096
@@ -53,12 +31,6 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_EVENTS: Final = 1000
 """Events of one call that one answer holds."""
-
-PATIENCE_S: Final = 1.5
-MAY_APPEAR: Final = frozenset(
-    {"unknown-workflow", "unknown-configuration", "no-configuration", "no-active-number", "not-your-number"}
-)
-"""Refusals that may be true only until the directories have heard of the newest changes."""
 
 _POSITION: Final = re.compile(r"(\d{1,19}):([A-Za-z0-9_-]{1,64})")
 
@@ -85,7 +57,8 @@ IdempotencyKey = Annotated[
 class CallIn(BaseModel):
     """`to` and `from` are international numbers. Without `from`, the configuration's caller ID is used; without
     `configuration_id`, the one that has `from`, the default for outbound calls, or the only one. After `ring_timeout_s`
-    seconds of ringing the call has not been answered."""
+    seconds of ringing the call has not been answered; after `time_limit_s` seconds of talk it is ended. With
+    `machine_detection` the provider finds out who answers (`detect-message-end`: waits for the machine's beep)."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
@@ -94,6 +67,8 @@ class CallIn(BaseModel):
     from_number: Number | None = Field(None, alias="from")
     configuration_id: Id | None = None
     ring_timeout_s: int = Field(60, ge=5, le=600)
+    time_limit_s: int | None = Field(None, ge=10, le=86_400)
+    machine_detection: MachineDetection = "off"
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -112,8 +87,17 @@ class CallAccepted(BaseModel):
     requested_at: str
 
 
-class EndAsked(BaseModel):
-    """The end was asked for; the provider's event says when it has come."""
+class TransferIn(BaseModel):
+    """`cold`: the far end is put through to `to` at once; `warm`: the agent talks with `to` first."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    to: Number
+    mode: TransferMode = "cold"
+
+
+class Asked(BaseModel):
+    """It was asked for; the provider's events say when it is done. `status` is the call's at the time of asking."""
 
     workflow_run_id: str
     status: CallStatus
@@ -146,10 +130,8 @@ class CallDetail(CallState):
 def create_router(
     *,
     store: Store,
-    outbox: Outbox,
-    holdings: Holdings,
+    actions: Actions,
     authenticate: Callable[..., Awaitable[str]],
-    clock: Clock,
 ) -> APIRouter:
     """All routes. `authenticate` is a dependency: the user who asks (`security.api_keys.require_user`)."""
     User = Annotated[str, Depends(authenticate)]  # noqa: N806 - a type
@@ -157,45 +139,21 @@ def create_router(
 
     @router.post("", status_code=202, response_model=CallAccepted)
     async def begin_call(user: User, body: CallIn, idempotency_key: IdempotencyKey = None) -> Response:
-        """Dial `to` and connect the workflow's agent. 409 or 422 with `reason` when that is not possible."""
+        """Dial `to` and connect the workflow's agent. 409, 422 or 429 with `reason` when that is not possible."""
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(user, idempotency_key, _digest(body))
-            earlier = await store.answer_to(idempotency)
-            if earlier is not None:
-                return _accepted(earlier)
-        call = await _plan_patiently(holdings, user, body)
-        run, now = new_id(), clock()
-        common: dict[str, Any] = {
-            "workflow_run_id": run,
-            "workflow_id": body.workflow_id,
-            "user_id": user,
-            "configuration_id": call.configuration.configuration_id,
-            "provider": call.configuration.provider,
-            "from_number": call.from_number,
-            "to_number": call.to_number,
-        }
-        requested: Event[EventData] = new_event(
-            CallRequested(**common, account=call.configuration.account, metadata=body.metadata),
-            source=SOURCE,
-            time=now,
-            subject=run,
+        order = CallOrder(
+            workflow_id=body.workflow_id,
+            to=body.to,
+            from_number=body.from_number,
+            configuration_id=body.configuration_id,
+            ring_timeout_s=body.ring_timeout_s,
+            time_limit_s=body.time_limit_s,
+            machine_detection=body.machine_detection,
+            metadata=body.metadata,
         )
-        originate: Event[EventData] = new_event(
-            Originate(**common, metadata=body.metadata, ring_timeout_s=body.ring_timeout_s),
-            source=SOURCE,
-            time=now,
-            subject=run,
-        )
-        del common["user_id"]
-        accepted = CallAccepted(**common, requested_at=now.isoformat(timespec="milliseconds"))
-        answer = await store.request_call(
-            requested,
-            [(CALL_EVENTS, requested), (CALL_COMMANDS, originate)],
-            accepted.model_dump_json(),
-            idempotency,
-        )
-        outbox.wake()
+        answer = await actions.begin(user, order, _answer_text, idempotency)
         return _accepted(answer)
 
     @router.get("")
@@ -236,36 +194,19 @@ def create_router(
         return _json(200, msgspec.json.encode(body))
 
     @router.post("/{workflow_run_id}/hangup", status_code=202)
-    async def hang_up(user: User, workflow_run_id: str) -> EndAsked:
+    async def hang_up(user: User, workflow_run_id: str) -> Asked:
         """Ask the provider to end the call. 409 when it has ended."""
+        return _asked(await actions.hang_up(user, workflow_run_id))
 
-        def make(record: CallState) -> tuple[Event[EventData], Sequence[Telling]]:
-            now = clock()
-            asked: Event[EventData] = new_event(
-                HangupRequested(workflow_run_id=workflow_run_id, requested_by=Party.OPERATOR, reason="api"),
-                source=SOURCE, time=now, subject=workflow_run_id,
-            )  # fmt: skip
-            command: Event[EventData] = new_event(
-                HangUp(
-                    workflow_run_id=workflow_run_id,
-                    configuration_id=record.configuration_id or "",
-                    provider=record.provider or "",
-                    provider_call_id=record.provider_call_id,
-                    requested_by=Party.OPERATOR,
-                    reason="api",
-                ),
-                source=SOURCE, time=now, subject=workflow_run_id,
-            )  # fmt: skip
-            return asked, [(CALL_EVENTS, asked), (CALL_COMMANDS, command)]
+    @router.post("/{workflow_run_id}/transfer", status_code=202)
+    async def transfer(user: User, workflow_run_id: str, body: TransferIn) -> Asked:
+        """Put the far end through to another number. What becomes of it, the record's `transfer` says."""
+        return _asked(await actions.transfer(user, workflow_run_id, body.to, body.mode))
 
-        outcome = await store.request_end(user, workflow_run_id, make) if is_id(workflow_run_id) else None
-        if outcome is None:
-            raise _no_such_call()
-        record, asked_now = outcome
-        if not asked_now:
-            raise Problem(409, f"The call has ended already ({record.status.value}).", reason="call-ended")
-        outbox.wake()
-        return EndAsked(workflow_run_id=workflow_run_id, status=record.status)
+    @router.post("/{workflow_run_id}/observe", status_code=202)
+    async def look_up(user: User, workflow_run_id: str) -> Asked:
+        """Ask the provider what became of the call. Its answer is an event with `reconciled`."""
+        return _asked(await actions.look_up(user, workflow_run_id))
 
     return router
 
@@ -275,7 +216,12 @@ def install_errors(app: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
-        return problem_response(409 if error.conflict else 422, str(error), more={"reason": error.reason})
+        more = {"reason": error.reason}
+        if error.retry_after_s is not None:
+            # RFC 9110, 10.2.3: whole seconds.
+            headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return problem_response(429, str(error), headers=headers, more=more)
+        return problem_response(409 if error.conflict else 422, str(error), more=more)
 
     async def unavailable(request: Request, error: Exception) -> Response:
         detail = "The store does not answer; nothing was changed. Try again in a few seconds."
@@ -285,27 +231,22 @@ def install_errors(app: FastAPI) -> None:
     app.add_exception_handler(StoreUnavailable, unavailable)
 
 
-async def _plan_patiently(holdings: Holdings, user: str, body: CallIn) -> DialPlan:
-    """The plan; before a refusal because something is not there, look again for a moment.
+def _answer_text(begun: Begun) -> str:
+    return CallAccepted(
+        workflow_run_id=begun.workflow_run_id,
+        workflow_id=begun.workflow_id,
+        configuration_id=begun.configuration_id,
+        provider=begun.provider,
+        from_number=begun.from_number,
+        to_number=begun.to_number,
+        requested_at=begun.requested_at.isoformat(timespec="milliseconds"),
+    ).model_dump_json()
 
-    What was created or changed just now by another API is on its way to us through Kafka.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_S
-    while True:
-        try:
-            return plan(
-                holdings,
-                user_id=user,
-                workflow_id=body.workflow_id,
-                to=body.to,
-                from_number=body.from_number,
-                configuration_id=body.configuration_id,
-            )
-        except Refusal as refusal:
-            if refusal.reason not in MAY_APPEAR or loop.time() >= deadline:
-                raise
-        await asyncio.sleep(0.05)
+
+def _asked(record: CallState | None) -> Asked:
+    if record is None:
+        raise _no_such_call()
+    return Asked(workflow_run_id=record.workflow_run_id, status=record.status)
 
 
 def _accepted(answer: Answer) -> Response:
@@ -334,7 +275,11 @@ def _no_such_call() -> Problem:
 
 def _digest(body: CallIn) -> str:
     """The same for bodies that say the same, whatever their spelling in JSON."""
-    canonical = msgspec.json.encode(body.model_dump(mode="json"), order="deterministic")
+    said = body.model_dump(mode="json")
+    for name in ("time_limit_s", "machine_detection"):  # younger than keys that may still be repeated
+        if said[name] == CallIn.model_fields[name].default:
+            del said[name]
+    canonical = msgspec.json.encode(said, order="deterministic")
     return hashlib.sha256(canonical).hexdigest()
 
 

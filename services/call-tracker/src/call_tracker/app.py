@@ -10,6 +10,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
+from call_tracker.actions import Actions
 from call_tracker.api import create_router, install_errors
 from call_tracker.holdings import Directories
 from call_tracker.pages import TEMPLATES, PageParts, create_pages
@@ -19,10 +20,12 @@ from call_tracker.store.store import Clock
 from call_tracker.tracker import Tracker
 from offhook.bus import Bus
 from offhook.bus.errors import BusError
+from offhook.call_leases import CallLeases
 from offhook.http import create_app
 from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.sessions import Sessions
+from offhook.shared_redis import SharedRedis
 from offhook.telemetry import metrics, tracing
 from offhook.topics import API_KEYS, CALL_EVENTS
 from offhook.web import Site
@@ -46,8 +49,15 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     store = Store(database, clock)
     outbox = Outbox(database, bus)
     spans = tracing.configure(SERVICE)
-    tracker = Tracker(store, outbox, spans)
     holdings = Directories(bus)
+    redis = SharedRedis(
+        settings.redis_url, loss="calls are not counted and limits do not hold", timeout_s=0.5
+    )
+    leases = CallLeases(redis)
+    tracker = Tracker(store, outbox, spans, leases)
+    actions = Actions(
+        store=store, outbox=outbox, holdings=holdings, leases=leases, clock=clock, limits=settings.user_limits
+    )
     api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
     sessions = Sessions(settings.session_key, api_keys, clock=lambda: clock().timestamp())
     site = Site(api_keys=api_keys, sessions=sessions, templates=TEMPLATES, clock=lambda: clock().timestamp())
@@ -69,6 +79,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         await _prepare(database, migrate=settings.migrate_at_start)
         try:
             await bus.start()
+            await redis.start()
             tasks.append(asyncio.create_task(outbox.run(), name="outbox"))
             tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
             for task in tasks:
@@ -82,6 +93,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await bus.stop()
+            await redis.stop()
             await site.close()
             await database.close()
             spans.shutdown()
@@ -93,22 +105,26 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     def stopped() -> Iterable[str]:
         return (f"{task.get_name()} has stopped: restart the process" for task in tasks if task.done())
 
+    def without_redis() -> Iterable[str]:
+        if redis.problem is not None:
+            yield redis.problem
+
     bus.add_check(outbox_waits)
+    bus.add_check(without_redis)
     app = create_app(SERVICE, bus, checks=[keeper.problems, stopped], lifespan=lifespan)
     install_errors(app)
     app.include_router(
         create_router(
             store=store,
-            outbox=outbox,
-            holdings=holdings,
+            actions=actions,
             authenticate=require_user(api_keys, sessions),
-            clock=clock,
         )
     )
     pages = PageParts(
         store=store,
         outbox=outbox,
         holdings=holdings,
+        actions=actions,
         clock=clock,
         trace_url_template=settings.trace_url_template,
     )

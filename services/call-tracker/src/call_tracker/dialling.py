@@ -1,7 +1,7 @@
 """Whether an outbound call may be dialled, through which configuration, and under which caller ID. Pure.
 
 Caller ID: the number asked for (an active number of the configuration), else the configuration's default, else its only
-active number. Every refusal says why, before anything is dialled.
+active number. Every refusal says why, before anything is dialled. Whether limits allow it, `actions` asks afterwards.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import phonenumbers
 from phonenumbers import NumberParseException, ValidationResult
 
+from offhook.dialling_rules import objection_to
 from offhook.records import ConfigurationRecord, NumberRecord, WorkflowRecord
 
 _LENGTHS: Final = {
@@ -23,15 +24,19 @@ _LENGTHS: Final = {
 
 
 class Refusal(Exception):  # noqa: N818 - nobody erred; the call is not wanted
-    """The call is not dialled. `reason` is one word for programs, the message a sentence for people.
+    """What was asked for is not done. `reason` is one word for programs, the message a sentence for people.
 
-    `conflict`: the request is well-formed, but the state of the account stands against it.
+    `conflict`: the request is well-formed, but the state of the account or the call stands against it. `retry_after_s`:
+    a limit stands against it, which may be free again then.
     """
 
-    def __init__(self, reason: str, sentence: str, *, conflict: bool = False) -> None:
+    def __init__(
+        self, reason: str, sentence: str, *, conflict: bool = False, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(sentence)
         self.reason = reason
         self.conflict = conflict
+        self.retry_after_s = retry_after_s
 
 
 class Holdings(Protocol):
@@ -71,11 +76,31 @@ def plan(
     if workflow is None or workflow.user_id != user_id:
         raise Refusal("unknown-workflow", "There is no workflow with this workflow_id.")
     configuration = _configuration(holdings, user_id, configuration_id, caller_id)
+    check_usable(configuration)
+    from_own = _caller_id(holdings, configuration, caller_id)
+    check_allowed(configuration, to_number)
+    return DialPlan(configuration, from_own, to_number)
+
+
+def check_usable(configuration: ConfigurationRecord) -> None:
+    """Raises `Refusal` while nothing can be dialled through the configuration, whatever the number."""
     if configuration.paused:
         raise Refusal(
             "configuration-paused", "The configuration is paused: resume it to dial.", conflict=True
         )
-    return DialPlan(configuration, _caller_id(holdings, configuration, caller_id), to_number)
+    if configuration.verification == "refused":
+        raise Refusal(
+            "configuration-unverified",
+            "The provider refused the configuration's credentials: correct them and try them again.",
+            conflict=True,
+        )
+
+
+def check_allowed(configuration: ConfigurationRecord, number: str) -> None:
+    """Raises `Refusal` when the configuration's dialling rules forbid to call `number` (E.164)."""
+    objection = objection_to(configuration.dialling_rules, number)
+    if objection is not None:
+        raise Refusal(objection.reason, objection.sentence, conflict=True)
 
 
 def e164(field: str, text: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from call_tracker.actions import UserLimits
 from offhook.settings import ServiceSettings
 
 _DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
@@ -48,6 +49,13 @@ class TrackerSettings(ServiceSettings):
             raise ValueError("this must be an http(s) URL with {trace_id} in it")
         return value
 
+    user_max_concurrent_calls: int | None = Field(
+        None, ge=0, description="calls of one user that may be live at a time, in and out; not set: no limit"
+    )
+    user_max_calls_per_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="calls of one user that may begin within a second; not set: no limit"
+    )
+
     @field_validator("database_url")
     @classmethod
     def _known_driver(cls, value: SecretStr | None) -> SecretStr | None:
@@ -65,6 +73,11 @@ class TrackerSettings(ServiceSettings):
         if url.drivername == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
             raise ValueError("SQLite needs a file: what is acknowledged must survive the process")
         return value
+
+    @property
+    def user_limits(self) -> UserLimits:
+        """What each user may have."""
+        return UserLimits(self.user_max_concurrent_calls, self.user_max_calls_per_s)
 
     @property
     def database(self) -> str:

@@ -10,6 +10,7 @@ import structlog
 
 from call_tracker.store import Advance, Outbox, Store, StoreRefusal, StoreUnavailable, objection
 from offhook.bus.errors import PoisonError
+from offhook.call_leases import CallLeases
 from offhook.events import Event, EventData
 from offhook.records import CallState
 from offhook.telemetry import metrics
@@ -24,10 +25,11 @@ _LASTING: Final = (StoreRefusal, ValueError, ArithmeticError)
 class Tracker:
     """Takes batches of call events. Safe to repeat: known events are skipped."""
 
-    def __init__(self, store: Store, outbox: Outbox, tracing: Tracing) -> None:
+    def __init__(self, store: Store, outbox: Outbox, tracing: Tracing, leases: CallLeases) -> None:
         self._store = store
         self._outbox = outbox
         self._tracing = tracing
+        self._leases = leases
 
     async def take(self, events: Sequence[Event[EventData]]) -> None:
         """Store a batch. Raises `PoisonError` for an event that can never be stored, `StoreUnavailable` to get it again."""
@@ -48,7 +50,7 @@ class Tracker:
         except StoreUnavailable:
             metrics.STORE_ERRORS.labels("apply").inc()
             raise
-        self._tell(events, advance)
+        await self._tell(events, advance)
 
     async def _one_by_one(self, events: Sequence[Event[EventData]]) -> None:
         for event in events:
@@ -56,9 +58,9 @@ class Tracker:
                 advance = await self._store.apply([event])
             except _LASTING as error:
                 raise PoisonError(event, f"it cannot be stored: {type(error).__name__}") from error
-            self._tell([event], advance)
+            await self._tell([event], advance)
 
-    def _tell(self, events: Sequence[Event[EventData]], advance: Advance) -> None:
+    async def _tell(self, events: Sequence[Event[EventData]], advance: Advance) -> None:
         if advance.changed:
             self._outbox.wake()
         counts = Counter(
@@ -71,7 +73,15 @@ class Tracker:
         now = time.time()
         for event in events:
             metrics.CALL_EVENT_AGE_SECONDS.observe(max(now - event.time.timestamp(), 0.0))
-        for record in advance.ended:
+        await self.tell_ended(advance.ended)
+
+    async def tell_ended(self, ended: Sequence[CallState]) -> None:
+        """What follows from ends that are in the database now: leases become free, figures and traces are told.
+
+        After a crash before this, the leases expire.
+        """
+        for record in ended:
+            await self._leases.release(record.workflow_run_id)
             self._tell_end(record)
 
     def _tell_end(self, record: CallState) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from call_tracker.actions import Actions
 from call_tracker.holdings import Directories
 from call_tracker.store import Outbox, Store
 from call_tracker.store.store import Clock
@@ -18,5 +19,6 @@ class PageParts:
     store: Store
     outbox: Outbox
     holdings: Directories
+    actions: Actions
     clock: Clock
     trace_url_template: str | None = None

@@ -8,6 +8,7 @@ from call_tracker.store.searching import CallFilter, Position
 from call_tracker.store.store import (
     Answer,
     Idempotency,
+    Request,
     Store,
     StoredEvent,
     Story,

@@ -50,6 +50,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody wants done to a call: what is told about it, and what is ordered."""
+
+    events: Sequence[Event[EventData]] = ()
+    commands: Sequence[Telling] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event as it was told. `data` is its JSON text."""
 
@@ -111,9 +119,7 @@ class Store:
 
         return await self.database.transact(work)
 
-    async def request(
-        self, user_id: str, run: str, make: Callable[[CallState], Request]
-    ) -> CallState | None:
+    async def request(self, user_id: str, run: str, make: Callable[[CallState], Request]) -> CallState | None:
         """Ask for something to be done to a call of `user_id`: what `make` gives for its record becomes true together.
 
         Returns the record as it was, None when there is no such call. What `make` raises undoes it.
