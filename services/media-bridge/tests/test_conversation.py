@@ -25,6 +25,7 @@ class World:
         self.carrier: list[Frame] = []
         self.agent: list[Frame] = []
         self.told: list[tuple[Any, ...]] = []
+        self.objection: pcm.Rejected | None = None
         server = VonageMediaServer()
         server.receive(
             '{"event":"websocket:connected","content-type":"audio/l16;rate=8000","call_uuid":"uuid"}'
@@ -41,6 +42,10 @@ class World:
 
     def agent_hung_up(self, reason: str) -> None:
         self.told.append(("hangup", reason))
+
+    def agent_asks(self, request: pcm.TransferRequest | pcm.DtmfRequest) -> pcm.Rejected | None:
+        self.told.append(("asks", request))
+        return self.objection
 
     def answered(self, seconds: float) -> None:
         self.told.append(("answered", round(seconds, 2)))
@@ -189,12 +194,29 @@ def test_the_agents_answer_is_timed_from_the_callers_last_sound(world: World) ->
     assert ("answered", 0.5) in world.told
 
 
-def test_call_control_that_is_not_available_is_answered(world: World) -> None:
+def test_call_control_that_is_refused_is_answered_with_the_reason(world: World) -> None:
     world.attach()
+    world.objection = pcm.Rejected("unsupported", "not on this call")
     world.say('{"event":"transfer","to":"+15550001111"}')
     world.say('{"event":"dtmf","digits":"1"}')
-    assert world.agent_text()[1] == {"event": "transfer", "result": "unsupported"}
-    assert world.agent_text()[2]["code"] == "unsupported"
+    assert [message["code"] for message in world.agent_text()[1:]] == ["unsupported", "unsupported"]
+    assert ("asks", pcm.TransferRequest("+15550001111")) in world.told
+
+
+def test_tones_wait_their_turn_behind_what_the_agent_says_and_are_taken_back_with_it(world: World) -> None:
+    world.attach()
+    world.say(LOUD * 50)
+    assert world.conversation.press("12", world.now)
+    assert world.conversation.agent_audio_waiting_ms == 1000 - 80 + 400
+    world.say('{"event":"clear"}')
+    assert world.conversation.agent_audio_waiting_ms == 0
+
+
+def test_tones_that_do_not_fit_are_not_begun() -> None:
+    world = World(max_agent_audio_ms=1000)
+    world.attach()
+    world.say(LOUD * 50)
+    assert not world.conversation.press("123456789", world.now)
 
 
 def test_the_comfort_tone_is_not_something_the_caller_heard_the_agent_say(world: World) -> None:

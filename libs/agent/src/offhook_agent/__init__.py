@@ -15,8 +15,17 @@ The media-bridge dials the agent's WebSocket for every call and speaks `offhook.
 """
 
 from offhook_agent.agent import Agent
-from offhook_agent.call import Call, CallEnded
+from offhook_agent.call import Call, CallEnded, Consultation, RequestRefused
 from offhook_agent.tones import chime
 from offhook_agent.turns import Turn, TurnDetector
 
-__all__ = ["Agent", "Call", "CallEnded", "Turn", "TurnDetector", "chime"]
+__all__ = [
+    "Agent",
+    "Call",
+    "CallEnded",
+    "Consultation",
+    "RequestRefused",
+    "Turn",
+    "TurnDetector",
+    "chime",
+]

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from offhook.agentlink import pcm as protocol
@@ -18,6 +19,7 @@ _MAX_AHEAD_MS: Final = 30_000
 _MAX_DIGITS: Final = 1_000  # for an agent that does not ask for them
 
 _INTERNAL: Final = "offhook:"
+_TRANSFER_REFUSED: Final = frozenset({"transfer-pending", "too-many-transfers"})
 
 _T = TypeVar("_T")
 
@@ -28,6 +30,22 @@ class CallEnded(Exception):  # noqa: N818 - it is news, not a mistake
     def __init__(self, reason: str) -> None:
         super().__init__(f"the call has ended: {reason}")
         self.reason = reason
+
+
+class RequestRefused(Exception):  # noqa: N818 - the bridge's answer
+    """The bridge does not do what was asked for; the call goes on. `code` is one of the protocol's."""
+
+    def __init__(self, report: protocol.ErrorReport) -> None:
+        super().__init__(report.message)
+        self.code = report.code
+
+
+@dataclass(frozen=True, slots=True)
+class Consultation:
+    """This call goes to whom a caller shall be transferred: `of` is the run of the caller, who waits; `from_number` theirs."""
+
+    of: str
+    from_number: str
 
 
 class Call:
@@ -61,6 +79,10 @@ class Call:
         """Caller audio that was thrown away because nobody listened, ms."""
         self.answered_by: protocol.AnswerResult | None = None
         """Who picked up an outbound call, once the carrier has told."""
+        self.transferred: protocol.TransferOutcome | None = None
+        """What became of the last transfer: right from the start in a call that comes back from one."""
+        self._on_answered_by: list[Callable[[protocol.AnswerResult], None]] = []
+        self._on_transfer: list[Callable[[protocol.TransferOutcome], None]] = []
         self.errors: list[protocol.ErrorReport] = []
         """What the bridge objected to, newest last, at most 100."""
 
@@ -101,6 +123,14 @@ class Call:
     def resume(self) -> protocol.Resume | None:
         """Set when another agent had this call before: the caller is in the middle of a conversation."""
         return self._start.resume
+
+    @property
+    def consultation(self) -> Consultation | None:
+        """Set when this is the call to whom a warm transfer goes: talk, then `join`, or hang up to decline."""
+        told = self.metadata.get("transfer")
+        if self.direction != "outbound" or not isinstance(told, dict) or told.get("mode") != "warm":
+            return None
+        return Consultation(str(told.get("of", "")), str(told.get("from", "")))
 
     @property
     def ended(self) -> bool:
@@ -166,7 +196,12 @@ class Call:
         await self._say(lambda: self._link.hangup(reason))
 
     async def transfer(self, to: str, mode: Literal["cold", "warm"] = "cold") -> protocol.TransferOutcome:
-        """Connect the caller to `to` (E.164). Returns how that ended."""
+        """Connect the caller to `to` (E.164): at once (`cold`), or after an agent has talked to them (`warm`).
+
+        Returns only when it came to nothing before the caller left, saying why; usually `CallEnded("transfer")` is raised,
+        for the carrier has taken the caller. Should nobody take them, they come back in a new call, whose `transferred` says why.
+        Raises `RequestRefused` when the bridge does not begin it.
+        """
         waiting: asyncio.Future[protocol.TransferOutcome] = asyncio.get_running_loop().create_future()
         self._transfers.append(waiting)
         try:
@@ -176,9 +211,26 @@ class Call:
             raise
         return await self._until_ended(waiting)
 
-    async def press(self, digits: str) -> None:
-        """Press keys towards the caller's side: `0`-`9`, `*`, `#`, `w` for a pause."""
+    async def join(self) -> None:
+        """In the call to whom a warm transfer goes (see `consultation`): put the caller who waits through, and leave."""
+        await self._say(self._link.join)
+
+    async def send_digits(self, digits: str) -> None:
+        """Press keys towards the other party: `0`-`9`, `*`, `#`, `w` for a pause of half a second; at most 32."""
         await self._say(lambda: self._link.dtmf(digits))
+
+    def on_answered_by(self, function: Callable[[protocol.AnswerResult], None]) -> None:
+        """Have `function` called when the carrier tells who picked up; at once if it has. It must not block."""
+        self._on_answered_by.append(function)
+        if self.answered_by is not None:
+            function(self.answered_by)
+
+    def on_transfer(self, function: Callable[[protocol.TransferOutcome], None]) -> None:
+        """Have `function` called when a transfer came to nothing; at once if this call comes back from one. It must not
+        block."""
+        self._on_transfer.append(function)
+        if self.transferred is not None:
+            function(self.transferred)
 
     # --- the agent server's side
 
@@ -195,10 +247,20 @@ class Call:
                 self._settle(self._clears.popleft() if self._clears else None, cleared)
             case protocol.AnsweredBy(result):
                 self.answered_by = result
+                for tell_who in self._on_answered_by:
+                    tell_who(result)
             case protocol.TransferResult(outcome):
+                self.transferred = outcome
                 self._settle(self._transfers.popleft() if self._transfers else None, outcome)
+                for tell_how in self._on_transfer:
+                    tell_how(outcome)
             case protocol.ErrorReport() as report:
                 self.errors = [*self.errors[-99:], report]
+                # Only a second transfer, while one is under way, and one too many are refused with these words.
+                if report.code in _TRANSFER_REFUSED and self._transfers:
+                    waiting = self._transfers.pop()
+                    if not waiting.done():
+                        waiting.set_exception(RequestRefused(report))
             case protocol.Stop(reason):
                 self.end(reason)
         self._news.set()

@@ -41,6 +41,11 @@ def derived_id(*parts: str) -> str:
     return uuid.uuid5(_NAMESPACE, "id\n" + "\n".join(parts)).hex
 
 
+def consult_run_id(command_id: str) -> str:
+    """The run of the call to whom a warm transfer goes; `command_id` is the event id of the `Transfer` command."""
+    return derived_id("consult", command_id)
+
+
 def new_id() -> str:
     """A fresh random id (122 bits)."""
     return uuid.uuid4().hex

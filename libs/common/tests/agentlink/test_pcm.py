@@ -117,6 +117,7 @@ def test_what_the_bridge_says_is_what_the_agent_hears(
         (lambda side: side.clear(), pcm.ClearRequest()),
         (lambda side: side.hangup("done"), pcm.HangupRequest("done")),
         (lambda side: side.transfer("+15550001111", "warm"), pcm.TransferRequest("+15550001111", "warm")),
+        (lambda side: side.join(), pcm.TransferRequest(mode="join")),
         (lambda side: side.dtmf("12#w9"), pcm.DtmfRequest("12#w9")),
     ],
 )
@@ -166,6 +167,10 @@ def test_properties_nobody_knows_yet_are_ignored(bridge: pcm.PcmBridgeSide) -> N
         ('{"event":"mark","name":"' + "a" * 257 + '"}', "bad-message"),
         ('{"event":"dtmf","digits":"x"}', "bad-message"),
         ('{"event":"transfer","to":"call me"}', "bad-message"),
+        ('{"event":"transfer","to":"+15550001111\\n"}', "bad-message"),
+        ('{"event":"transfer","to":"+1555\\u0661"}', "bad-message"),
+        ('{"event":"transfer","mode":"warm"}', "bad-message"),
+        ('{"event":"dtmf","digits":"1\\n"}', "bad-message"),
         ('{"event":"mark","name":"' + "a" * pcm.MAX_TEXT + '"}', "bad-message"),
         ("\ud800", "bad-message"),
         ('{"event":"mark","name":' + "[" * 20_000, "bad-message"),
@@ -249,6 +254,7 @@ def test_an_agent_says_nothing_before_start_or_after_stop(agent: pcm.PcmAgentSid
         lambda side: side.mark("a" * 257),
         lambda side: side.dtmf("hello"),
         lambda side: side.transfer("home"),
+        lambda side: side.transfer(""),
     ],
 )
 def test_an_agent_is_told_what_the_bridge_would_refuse(

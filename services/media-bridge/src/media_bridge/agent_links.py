@@ -34,7 +34,7 @@ AgentRequest = (
 
 @dataclass(frozen=True, slots=True)
 class CallDescription:
-    """What an agent is told about a call."""
+    """What an agent is told about a call. `transfer`: what became of the transfer it comes back from."""
 
     workflow_run_id: str
     workflow_id: str
@@ -46,6 +46,8 @@ class CallDescription:
     from_number: str = ""
     to_number: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    answered_by: pcm.AnswerResult | None = None
+    transfer: pcm.TransferOutcome | None = None
 
 
 class AgentLink(Protocol):
@@ -67,6 +69,8 @@ class AgentLink(Protocol):
     def mark(self, name: str, heard: bool) -> list[Frame]: ...
 
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]: ...
+
+    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]: ...
 
     def transfer(self, result: pcm.TransferOutcome) -> list[Frame]: ...
 
@@ -103,7 +107,12 @@ class PcmLink:
             metadata=dict(call.metadata),
             resume=resume,
         )
-        return [self._side.start(start)]
+        messages: list[Frame] = [self._side.start(start)]
+        if call.answered_by is not None:
+            messages += self.answered_by(call.answered_by)
+        if call.transfer is not None:
+            messages += self.transfer(call.transfer)
+        return messages
 
     def audio(self, payload: bytes) -> list[Frame]:
         return [self._side.audio(payload)]
@@ -116,6 +125,9 @@ class PcmLink:
 
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]:
         return [self._side.cleared(heard_ms, discarded_ms)]
+
+    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]:
+        return [self._side.answered_by(result)]
 
     def transfer(self, result: pcm.TransferOutcome) -> list[Frame]:
         return [self._side.transfer(result)]
@@ -134,8 +146,8 @@ class PcmLink:
 class TwilioLink:
     """An agent that speaks Twilio Media Streams, whatever carries the call.
 
-    What Twilio has no message for (`cleared`, errors, results) is not said; marks come back as Twilio sends
-    them, also those that `clear` made void.
+    What Twilio has no message for (`cleared`, errors, results) is not said; what is known at the start stands in the
+    custom parameters. Marks come back as Twilio sends them, also those that `clear` made void.
     """
 
     encoding: Encoding = "mulaw"
@@ -164,6 +176,9 @@ class TwilioLink:
         return [self._carrier.mark(name)]
 
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]:
+        return []
+
+    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]:
         return []
 
     def transfer(self, result: pcm.TransferOutcome) -> list[Frame]:
@@ -213,6 +228,10 @@ class TwilioLink:
             "from": call.from_number,
             "to": call.to_number,
         }
+        if call.answered_by is not None:
+            told["answered_by"] = call.answered_by
+        if call.transfer is not None:
+            told["transfer_result"] = call.transfer
         if resume is not None:
             told["resume"] = {
                 "epoch": resume.epoch,

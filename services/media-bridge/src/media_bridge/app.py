@@ -18,6 +18,7 @@ from offhook.bus import Bus, Outlet
 from offhook.http import create_app
 from offhook.security.keyring import Keyring
 from offhook.security.tokens import MediaTokens
+from offhook.topics import CALL_NOTICES
 
 SERVICE: Final = "media-bridge"
 
@@ -47,6 +48,8 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
         MediaTokens.parse(settings.token_key),
         refusing=refusing,
     )
+
+    bus.listen(CALL_NOTICES, bridge.take_notice)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

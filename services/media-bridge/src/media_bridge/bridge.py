@@ -23,6 +23,7 @@ from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings
 from media_bridge.shared_state import SharedState
 from media_bridge.taps import TapWriter
+from offhook.events import Event, EventData
 from offhook.http import ListenError
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
@@ -156,6 +157,12 @@ class Bridge:
     @property
     def call_count(self) -> int:
         return len(self._calls)
+
+    def take_notice(self, event: Event[EventData]) -> None:
+        """What the agent of a call shall be told, if the call is one of ours."""
+        for call in self._calls:
+            if call.workflow_run_id == event.subject and call.started:
+                call.take_notice(event.data)
 
     # --- for calls
     # ------------------------------------------------------------------------------------------------

@@ -10,22 +10,23 @@ one counts.
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 import structlog
 
 from media_bridge.admission import Admission, Granted, Refusal, verify_start
 from media_bridge.agent_links import CallDescription, link_for, subprotocol_for
 from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
+from media_bridge.control import CallControl
 from media_bridge.conversation import Conversation
 from media_bridge.facts import SessionFacts
 from media_bridge.shared_state import Claim, Prior
 from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
 from media_bridge.taps import StreamTap
 from offhook.agentlink import pcm
-from offhook.events import Party
+from offhook.events import EventData, Party
 from offhook.identities import inbound_run_id
 from offhook.providers.base import Frame as Message
 from offhook.providers.base import Ignored, MediaError, StreamStarted
@@ -44,7 +45,7 @@ _GOING_AWAY: Final = 1001
 _POLICY: Final = 1008
 _INTERNAL: Final = 1011
 _MAX_LOGGED_FAULTS: Final = 20
-# How long the command to hang up has to end the call at the provider, before the closed socket ends it.
+# While Redis is away: how long the command to hang up has to end the call, before the socket is closed.
 _COMMAND_S: Final = 1.5
 _LONGEST_PAUSE_S: Final = 4.0
 # An agent that keeps a call for so long works: what was tried in vain before is forgiven.
@@ -70,6 +71,7 @@ CARRIER_PROTOCOL: Final = Ending("carrier-protocol", Party.CARRIER, "carrier-los
 AGENT_UNREACHABLE: Final = Ending("agent-unreachable", Party.PLATFORM, "shutdown")
 SUPERSEDED: Final = Ending("superseded", Party.PLATFORM, "superseded")
 SHUTDOWN: Final = Ending("shutdown", Party.PLATFORM, "shutdown")
+AGENT_JOINED: Final = Ending("agent-joined", Party.AGENT, "transfer")
 
 
 def agent_hangup(words: str) -> Ending:
@@ -90,6 +92,7 @@ class Call(MessageSocket):
         self._tap: StreamTap | None = None
         self._agent: AgentSocket | None = None
         self._facts: SessionFacts | None = None
+        self._control: CallControl | None = None
         self._epoch = 0
         self._faults = 0
         self._accounted = (0, 0, 0, 0, 0)
@@ -119,6 +122,11 @@ class Call(MessageSocket):
         """The session shall end, for this reason unless there is one already."""
         if not self._ending.done():
             self._ending.set_result(ending)
+
+    def take_notice(self, notice: EventData) -> None:
+        """News of this call for its agent. Lost before the session has begun: its start brings what is known then."""
+        if self._control is not None:
+            self._control.take_notice(notice)
 
     def watch(self, now: float, *, start_timeout_s: float, silence_timeout_s: float) -> None:
         """Find sockets that never start and sockets that died without a word. Call it every second or so."""
@@ -186,7 +194,7 @@ class Call(MessageSocket):
             self._start(event, now)
 
     def ended(self, code: int) -> None:
-        self.end(CARRIER_LOST if code == ABNORMAL else CARRIER_CLOSED)
+        self.end(CARRIER_LOST if code == ABNORMAL else self._taken(CARRIER_CLOSED))
         if self.task is None:
             self._bridge.closed(self)
 
@@ -198,10 +206,22 @@ class Call(MessageSocket):
             self._facts.dtmf(digit, at_ms)
 
     def stream_stopped(self) -> None:
-        self.end(CARRIER_STOP)
+        self.end(self._taken(CARRIER_STOP))
 
     def agent_hung_up(self, reason: str) -> None:
         self.end(agent_hangup(reason))
+
+    def agent_asks(self, request: pcm.TransferRequest | pcm.DtmfRequest) -> pcm.Rejected | None:
+        control, now = self._control, time.monotonic()
+        assert control is not None  # no agent is attached before it is there
+        if isinstance(request, pcm.DtmfRequest):
+            return control.press(request.digits, now)
+        if request.mode != "join":
+            return control.transfer(request.to, request.mode, now)
+        if not control.transfer_of:
+            return pcm.Rejected("unsupported", "nobody waits to be put through to this call")
+        self.end(AGENT_JOINED)
+        return None
 
     def answered(self, seconds: float) -> None:
         metrics.RESPONSE_SECONDS.labels(self._admission.workflow.agent_protocol).observe(seconds)
@@ -212,6 +232,12 @@ class Call(MessageSocket):
     def has_work(self) -> None:
         if self._conversation is not None:
             self._bridge.pace(self._conversation)
+
+    def _taken(self, ending: Ending) -> Ending:
+        """The carrier has ended the stream: perhaps because it was told to transfer the call."""
+        if self._control is not None and self._control.transferring(time.monotonic()):
+            return replace(ending, told_agent="transfer")
+        return ending
 
     # --- the session
     # ----------------------------------------------------------------------------------------------
@@ -274,10 +300,22 @@ class Call(MessageSocket):
             bridge.teller,
             bridge.settings.bridge_id,
             self.workflow_run_id,
+            workflow,
             configuration,
             started,
             granted.token.provider_call_id,
             claim.epoch,
+        )
+        conversation = self._conversation
+        assert conversation is not None
+        transfer = _word(started.parameters.get("transfer"), pcm.TransferOutcome)
+        self._control = CallControl(
+            facts,
+            conversation,
+            dtmf_out=self._admission.adapter.dtmf_out,
+            transfer_of=prior.transfer_of,
+            transfer=cast(pcm.TransferOutcome | None, transfer),
+            answered_by=cast(pcm.AnswerResult | None, _word(prior.answered_by, pcm.AnswerResult)),
         )
         facts.media_started()
         if self._tap is not None:
@@ -287,7 +325,8 @@ class Call(MessageSocket):
         _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
         description = self._describe(granted, prior)
         agents = asyncio.create_task(
-            self._keep_an_agent(description, claim, facts), name=f"agent of {self.workflow_run_id}"
+            self._keep_an_agent(description, claim, facts, transfer is not None),
+            name=f"agent of {self.workflow_run_id}",
         )
         try:
             waited_for: set[asyncio.Future[Any]] = {agents, self._ending}
@@ -322,14 +361,21 @@ class Call(MessageSocket):
             metadata={**workflow.metadata, **prior.metadata},
         )
 
-    async def _keep_an_agent(self, call: CallDescription, claim: Claim, facts: SessionFacts) -> None:
-        """Dial until an agent takes the call, and again when it is lost. Ends with `end`."""
+    async def _keep_an_agent(
+        self, call: CallDescription, claim: Claim, facts: SessionFacts, transferred: bool
+    ) -> None:
+        """Dial until an agent takes the call, and again when it is lost. Ends with `end`.
+
+        `transferred`: the call comes back from a transfer."""
         conversation, settings = self._conversation, self._bridge.settings
         assert conversation is not None
         resume: pcm.Resume | None = None
-        if claim.epoch > 1:
+        if claim.epoch > 1 or transferred:
             resume = pcm.Resume(
-                epoch=claim.epoch, reason="bridge-lost", elapsed_ms=claim.elapsed_ms, heard_ms=claim.heard_ms
+                epoch=claim.epoch,
+                reason="transfer" if transferred else "bridge-lost",
+                elapsed_ms=claim.elapsed_ms,
+                heard_ms=claim.heard_ms,
             )
         in_vain, attempt = 0, 0
         loop = asyncio.get_running_loop()
@@ -410,7 +456,8 @@ class Call(MessageSocket):
         claim: Claim,
     ) -> None:
         workflow = self._admission.workflow
-        link = link_for(workflow, call, f"{claim.epoch}/{attempt}")
+        assert self._control is not None
+        link = link_for(workflow, self._control.describe(call), f"{claim.epoch}/{attempt}")
         conversation.attach(link, agent.write, time.monotonic(), resume)
         metrics.AGENT_CONNECTS.labels(workflow.agent_protocol, "connected").inc()
         metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds)
@@ -421,7 +468,7 @@ class Call(MessageSocket):
         assert conversation is not None
         now = time.monotonic()
         heard_ms = conversation.heard_ms(now)
-        if ending.reason == "agent-hangup" or ending is AGENT_UNREACHABLE:
+        if ending.reason == "agent-hangup" or ending in (AGENT_UNREACHABLE, AGENT_JOINED):
             # What this session's agent does decides about the call only while no later session has it.
             (mine,) = await state.renew([(run, self._epoch, heard_ms)])
             ending = ending if mine else SUPERSEDED
@@ -433,13 +480,16 @@ class Call(MessageSocket):
             self._agent.close(_NORMAL)
         # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.
         if ending.reason == "agent-hangup":
-            await state.mark_ended(run)
+            marked = await state.mark_ended(run)
             facts.agent_hung_up(ending.words)
-            # A stream that the server closes during the call is a fault to Twilio (31921): the command comes
-            # first.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_COMMAND_S):
-                    await self.gone.wait()
+            # The close sends the carrier on to its next instructions, which end the call: no dead air, whatever becomes
+            # of the command. Without the mark they would be to connect an agent again: then the command comes first.
+            if not marked:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_COMMAND_S):
+                        await self.gone.wait()
+        elif ending is AGENT_JOINED:
+            await state.mark_join(run)
         elif ending is AGENT_UNREACHABLE:
             await state.mark_fallback(run)
         if ending in (CARRIER_SILENT, CARRIER_LOST):
@@ -462,6 +512,11 @@ class Call(MessageSocket):
         _log.info(
             "protocol-fault", side=side, kind=kind, fault=message[:300], workflow_run_id=self.workflow_run_id
         )
+
+
+def _word(text: str | None, words: object) -> str | None:
+    """`text` if it is one of the protocol's words."""
+    return text if text in get_args(words) else None
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

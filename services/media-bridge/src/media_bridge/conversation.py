@@ -62,6 +62,9 @@ class Owner(Protocol):
 
     def agent_hung_up(self, reason: str) -> None: ...
 
+    def agent_asks(self, request: pcm.TransferRequest | pcm.DtmfRequest) -> pcm.Rejected | None:
+        """The agent wants the call transferred, or keys pressed. Returns why that is not done."""
+
     def answered(self, seconds: float) -> None:
         """The agent began to speak so long after the caller's last words."""
 
@@ -184,6 +187,28 @@ class Conversation:
         if not stalled:
             self._catch_up(self._link, self._hearing.catch_up(everything=False))
 
+    def press(self, digits: str, now: float) -> bool:
+        """Let the caller hear these keys, behind what is queued. False when they do not fit."""
+        if tone.dtmf_ms(digits) > self._playback.room_ms:
+            return False
+        rate = self._server.sample_rate
+        tones = Transcoder("pcm_s16le", rate, self._encoding, rate).process(tone.dtmf(digits, rate))
+        self._playback.push(tones, now)
+        self.pump(now)
+        return True
+
+    def tell_answered_by(self, result: pcm.AnswerResult) -> bool:
+        """False when no agent is there to be told."""
+        if self._link is not None:
+            self._send_agent(self._link.answered_by(result))
+        return self._link is not None
+
+    def tell_transfer(self, result: pcm.TransferOutcome) -> bool:
+        """False when no agent is there to be told."""
+        if self._link is not None:
+            self._send_agent(self._link.transfer(result))
+        return self._link is not None
+
     def comfort(self, now: float) -> None:
         """Let the caller hear that the line is alive, until the next agent comes."""
         if self._link is None:
@@ -295,10 +320,10 @@ class Conversation:
             self._clear(link, now)
         elif isinstance(request, pcm.HangupRequest):
             self._owner.agent_hung_up(request.reason)
-        elif isinstance(request, pcm.TransferRequest):
-            self._send_agent(link.transfer("unsupported"))
-        elif isinstance(request, pcm.DtmfRequest):
-            self._object(link, "unsupported", "keys cannot be pressed on this call")
+        elif isinstance(request, pcm.TransferRequest | pcm.DtmfRequest):
+            objection = self._owner.agent_asks(request)
+            if objection is not None:
+                self._object(link, objection.code, objection.message)
         elif isinstance(request, pcm.Rejected):
             self._object(link, request.code, request.message)
 

@@ -10,6 +10,7 @@ from offhook.bus import EventTooLarge, Outlet, OutletError
 from offhook.events import (
     AgentConnected,
     AgentLost,
+    DigitsSent,
     DtmfReceived,
     EventData,
     HangUp,
@@ -18,11 +19,14 @@ from offhook.events import (
     MediaStarted,
     MediaStopped,
     Party,
+    SendDigits,
+    Transfer,
+    TransferRequested,
     new_event,
 )
-from offhook.identities import derived_id, new_id
+from offhook.identities import consult_run_id, derived_id, new_id
 from offhook.providers.base import StreamStarted
-from offhook.records import ConfigurationRecord
+from offhook.records import ConfigurationRecord, WorkflowRecord
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS, Topic
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -74,6 +78,7 @@ class SessionFacts:
         teller: Teller,
         bridge_id: str,
         workflow_run_id: str,
+        workflow: WorkflowRecord,
         configuration: ConfigurationRecord,
         started: StreamStarted,
         provider_call_id: str,
@@ -82,6 +87,7 @@ class SessionFacts:
         self._teller = teller
         self._bridge_id = bridge_id
         self._run = workflow_run_id
+        self._workflow = workflow
         self._configuration = configuration
         self._stream_id = started.stream_id
         self._sample_rate = started.sample_rate
@@ -163,6 +169,50 @@ class SessionFacts:
             0,
         )
 
+    def transfer_requested(self, to: str, mode: Literal["cold", "warm"], number: int) -> None:
+        """The wish, and the command that carries it out. `number` counts the session's transfers."""
+        command = Transfer(
+            workflow_run_id=self._run,
+            workflow_id=self._workflow.workflow_id,
+            user_id=self._workflow.user_id,
+            configuration_id=self._configuration.configuration_id,
+            provider=self._configuration.provider,
+            provider_call_id=self._provider_call_id,
+            to_number=to,
+            mode=mode,
+            requested_by=Party.AGENT,
+        )
+        consult = consult_run_id(self._id(command, number)) if mode == "warm" else None
+        self._event(
+            TransferRequested(
+                workflow_run_id=self._run,
+                to_number=to,
+                mode=mode,
+                requested_by=Party.AGENT,
+                consult_run_id=consult,
+            ),
+            number,
+        )
+        self._tell(CALL_COMMANDS, command, number)
+
+    def digits_pressed(self, digits: str, way: Literal["rest", "in-band"], number: int) -> None:
+        """Keys were queued as tones, or the provider is asked to press them: then number-sync tells when it has.
+        `number` counts the session's keys."""
+        if way == "in-band":
+            self._event(DigitsSent(workflow_run_id=self._run, count=len(digits), way="in-band"), number)
+            return
+        self._tell(
+            CALL_COMMANDS,
+            SendDigits(
+                workflow_run_id=self._run,
+                configuration_id=self._configuration.configuration_id,
+                provider=self._configuration.provider,
+                provider_call_id=self._provider_call_id,
+                digits=digits,
+            ),
+            number,
+        )
+
     def _event(self, data: EventData, number: int = 0) -> None:
         self._tell(CALL_EVENTS, data, number)
 
@@ -172,5 +222,8 @@ class SessionFacts:
             data,
             source=f"/media-bridge/{self._bridge_id}",
             run=self._run,
-            event_id=derived_id("media", self._run, self._session, data.TYPE, str(number)),
+            event_id=self._id(data, number),
         )
+
+    def _id(self, data: EventData, number: int) -> str:
+        return derived_id("media", self._run, self._session, data.TYPE, str(number))

@@ -8,7 +8,9 @@
 | `offhook:ended:{run}` | bridge | the run was ended on purpose: instructions are to hang up |
 | `offhook:fallback:{run}` | bridge | no agent took the call: instructions are to speak the workflow's
 fallback |
-| `offhook:call:{run}` | gateway | hash: `direction`, `from`, `to`, `metadata` (JSON), for the agent |
+| `offhook:join:{run}` | bridge | the agent puts the caller who waits through: instructions are to join him |
+| `offhook:call:{run}` | gateway, number-sync | hash: `direction`, `from`, `to`, `metadata` (JSON), `answered_by`, for the
+agent; `transfer_of`: the run whose caller waits to be put through |
 
 While Redis is away tokens are still verified (their signature needs no Redis), and sessions are not counted
 (epoch 0) and not fenced.
@@ -61,6 +63,8 @@ class Prior:
     from_number: str = ""
     to_number: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    answered_by: str = ""
+    transfer_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ class SharedState:
             from_number=call.get("from", ""),
             to_number=call.get("to", ""),
             metadata=metadata,
+            answered_by=call.get("answered_by", ""),
+            transfer_of=call.get("transfer_of", ""),
         )
 
     async def claim(self, workflow_run_id: str) -> Claim:
@@ -180,14 +186,21 @@ class SharedState:
             "args": [epoch, self._bridge_id, now_ms, _SESSION_S, state, heard_ms],
         }
 
-    async def mark_ended(self, workflow_run_id: str) -> None:
-        """The run is ended on purpose: whoever asks for instructions gets the hang-up."""
-        await self._shared.ask(
-            "mark-ended", lambda: self._redis.set(f"offhook:ended:{workflow_run_id}", "1", ex=MARK_S)
-        )
+    async def mark_ended(self, workflow_run_id: str) -> bool:
+        """The run is ended on purpose: whoever asks for instructions gets the hang-up. False while Redis is away."""
+        return await self._mark("ended", workflow_run_id)
+
+    async def mark_join(self, workflow_run_id: str) -> bool:
+        """The agent puts the caller who waits through to this call: its next instructions are to join him. False while
+        Redis is away."""
+        return await self._mark("join", workflow_run_id)
 
     async def mark_fallback(self, workflow_run_id: str) -> None:
         """No agent took the call: whoever asks for instructions gets the workflow's words for that."""
-        await self._shared.ask(
-            "mark-fallback", lambda: self._redis.set(f"offhook:fallback:{workflow_run_id}", "1", ex=MARK_S)
+        await self._mark("fallback", workflow_run_id)
+
+    async def _mark(self, name: str, workflow_run_id: str) -> bool:
+        marked = await self._shared.ask(
+            f"mark-{name}", lambda: self._redis.set(f"offhook:{name}:{workflow_run_id}", "1", ex=MARK_S)
         )
+        return marked is not None

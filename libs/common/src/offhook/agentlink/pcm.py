@@ -39,7 +39,7 @@ MAX_NAME: Final = 256
 """Characters of a mark's name."""
 
 Direction = Literal["inbound", "outbound"]
-ResumeReason = Literal["agent-lost", "bridge-lost"]
+ResumeReason = Literal["agent-lost", "bridge-lost", "transfer"]
 AnswerResult = Literal["human", "machine", "fax", "unknown"]
 TransferOutcome = Literal["completed", "declined", "busy", "no-answer", "failed", "unsupported"]
 
@@ -68,7 +68,7 @@ class AudioFormat(msgspec.Struct, frozen=True):
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True):
-    """The call is not new: another agent or another bridge had it before.
+    """The call is not new: another agent or another bridge had it before, or a transfer brought it back.
 
     `epoch` counts the media sessions of the call from 1. `elapsed_ms`: since the call's first stream started.
     `heard_ms`: how much the caller heard of what was being said when it broke off. `replayed_ms`: caller
@@ -131,7 +131,7 @@ class AnsweredBy(msgspec.Struct, frozen=True, tag_field="event", tag="answered-b
 
 
 class TransferResult(msgspec.Struct, frozen=True, tag_field="event", tag="transfer"):
-    """How a transfer ended."""
+    """How a transfer ended. Who is told still has the caller, or has him again."""
 
     result: TransferOutcome
 
@@ -166,16 +166,23 @@ class HangupRequest(msgspec.Struct, frozen=True, tag_field="event", tag="hangup"
 
 
 class TransferRequest(msgspec.Struct, frozen=True, tag_field="event", tag="transfer"):
-    """Connect the caller to somebody else (E.164)."""
+    """Connect the caller to somebody else (`to`, E.164): at once (`cold`), or after talking to them (`warm`).
 
-    to: Annotated[str, msgspec.Meta(pattern=r"^\+[1-9]\d{1,14}$")]
-    mode: Literal["cold", "warm"] = "cold"
+    `join`, in the call to whom that was, puts the caller who waits through to them; `to` is not needed.
+    """
+
+    to: Annotated[str, msgspec.Meta(pattern=r"^(\+[1-9][0-9]{1,14})?\Z")] = ""
+    mode: Literal["cold", "warm", "join"] = "cold"
+
+    def __post_init__(self) -> None:
+        if not self.to and self.mode != "join":
+            raise ValueError("`to` is missing: the number to connect the caller to")
 
 
 class DtmfRequest(msgspec.Struct, frozen=True, tag_field="event", tag="dtmf"):
     """Press keys on the agent's side; `w` is a pause of half a second."""
 
-    digits: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-D*#w]{1,32}$")]
+    digits: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-D*#w]{1,32}\Z")]
 
 
 ERROR_CODES: Final = {
@@ -184,6 +191,9 @@ ERROR_CODES: Final = {
     "audio-overflow": "More audio waits than the bridge holds; the end of it was not taken.",
     "too-many-marks": "More marks wait than the bridge holds; this one counts as not heard.",
     "unsupported": "The call control asked for is not available on this call.",
+    "transfer-pending": "A transfer is under way; this one was not begun.",
+    "too-many-transfers": "More transfers were asked for than one session may; this one was not begun.",
+    "too-many-keys": "More keys were pressed than one session may; these were not.",
 }
 """The words of `ErrorReport.code`."""
 
@@ -397,7 +407,13 @@ class PcmAgentSide:
         return self._say(HangupRequest(reason[:500]))
 
     def transfer(self, to: str, mode: Literal["cold", "warm"] = "cold") -> str:
+        if not to:
+            raise LocalProtocolError("a transfer needs the number to connect the caller to")
         return self._say(TransferRequest(to, mode))
+
+    def join(self) -> str:
+        """In the call to whom a warm transfer goes: put the caller who waits through."""
+        return self._say(TransferRequest(mode="join"))
 
     def dtmf(self, digits: str) -> str:
         return self._say(DtmfRequest(digits))
