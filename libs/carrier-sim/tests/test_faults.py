@@ -194,3 +194,17 @@ async def test_the_simulation_ends_while_a_call_is_up(customer: Customer, sim: C
         other._exchange.spawn(call.run_inbound(Caller()))
         await asyncio.sleep(0.1)
     assert other.reports[0].end_cause == "simulation-stopped"
+
+
+@pytest.mark.usefixtures("vonage")
+async def test_an_accounts_faults_are_those_of_its_calls_unless_a_call_has_its_own(
+    sim: CarrierSim, customer: Customer, account: Account
+) -> None:
+    customer.answers["/answer"] = lambda _: web.json_response(TALK)
+    sim.vonage.applications[APPLICATION].faults = Faults(drop=1)
+    report = await sim.vonage.call_in(THEIRS, OURS, Caller((StayUntilHungUp(),)))
+    assert len(report.faults) == 4
+    report = await sim.vonage.call_in(THEIRS, OURS, Caller((StayUntilHungUp(),)), faults=Faults())
+    assert report.faults == []
+    report = await sim.twilio.call_in(THEIRS, OURS, Caller((WaitForAgent(), HangUp())))
+    assert report.faults == []

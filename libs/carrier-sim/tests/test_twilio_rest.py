@@ -215,3 +215,39 @@ async def test_machine_detection_is_part_of_the_request_for_instructions(
     call = await create(twilio, customer, machine_detection="Enable")
     await sim.next_report(call.sid)
     assert customer.at("/voice")[0].fields["AnsweredBy"] == "machine_start"
+
+
+@pytest.mark.parametrize(
+    ("callee", "mode", "expected"),
+    [
+        (Callee(), "Enable", "human"),
+        (Callee.machine(), "Enable", "machine_start"),
+        (Callee.machine(greeting_s=1.0), "DetectMessageEnd", "machine_end_beep"),
+        (Callee.fax(), "Enable", "fax"),
+    ],
+    ids=lambda value: value.answered_by if isinstance(value, Callee) else value,
+)
+async def test_machine_detection_aside_is_told_to_a_callback_of_its_own(
+    sim: CarrierSim, twilio: Client, customer: Customer, callee: Callee, mode: str, expected: str
+) -> None:
+    sim.callees[THEIRS] = callee
+    customer.answers["/voice"] = lambda _: xml("<Response><Pause length='2'/></Response>")
+    call = await create(
+        twilio, customer, machine_detection=mode, async_amd="true",
+        async_amd_status_callback=customer.url("/amd"),
+    )  # fmt: skip
+    report = await sim.next_report(call.sid)
+    assert report.violations == []
+    assert "AnsweredBy" not in customer.at("/voice")[0].fields
+    (told,) = customer.at("/amd")
+    assert (told.fields["CallSid"], told.fields["AnsweredBy"]) == (call.sid, expected)
+    assert (await asyncio.to_thread(twilio.calls(call.sid).fetch)).answered_by == expected
+
+
+async def test_keys_to_send_are_heard_by_who_answers(
+    sim: CarrierSim, twilio: Client, customer: Customer
+) -> None:
+    sim.callees[THEIRS] = Callee(caller=Caller((StayUntilHungUp(20),)))
+    twiml = "<Response><Pause length='2'/></Response>"
+    call = await create(twilio, customer, send_digits="1w#", url=None, twiml=twiml)
+    assert (await sim.next_report(call.sid)).digits_heard == "1#"

@@ -53,6 +53,7 @@ class TwilioAccount(_Part):
     friendly_name: str = "Simulated account"
     status: AccountStatus = "active"
     requests_per_s: float | None = None
+    faults: "FaultsEntry | None" = None
     numbers: list[TwilioNumber] = Field(default_factory=list)
 
 
@@ -78,6 +79,7 @@ class VonageApplication(_Part):
     fallback_method: Method = "GET"
     signed_callbacks: bool = True
     requests_per_s: float | None = None
+    faults: "FaultsEntry | None" = None
     numbers: list[str] = Field(default_factory=list)
     spare_numbers: list[str] = Field(default_factory=list)
 
@@ -165,6 +167,7 @@ class Simulation(_Part):
             account = sim.twilio.add_account(entry.account_sid, entry.auth_token)
             account.api_keys.update(entry.api_keys)
             account.friendly_name, account.status = entry.friendly_name, entry.status
+            account.faults = entry.faults.faults() if entry.faults else None
             if entry.requests_per_s is not None:
                 sim.limit_requests(entry.account_sid, entry.requests_per_s)
             for number in entry.numbers:
@@ -187,6 +190,7 @@ class Simulation(_Part):
                 private_key=wanted.private_key_file.read_text() if wanted.private_key_file else None,
                 **webhooks,
             )
+            application.faults = wanted.faults.faults() if wanted.faults else None
             application.voice["signed_callbacks"] = wanted.signed_callbacks
             if wanted.requests_per_s is not None:
                 sim.limit_requests(wanted.api_key, wanted.requests_per_s)
