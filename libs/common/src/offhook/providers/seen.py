@@ -1,12 +1,15 @@
 """What a provider says of one call when it is asked, in neutral words, and the event that tells it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, StatusReported
 from offhook.identities import derived_id
+
+_NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,8 @@ def report_id(told: StatusReported) -> str:
     """The event id of `report`'s answer: the same answer of the provider, however often it is asked, is one event."""
     digest = hashlib.sha256(told.model_dump_json().encode()).hexdigest()
     return derived_id("seen", told.provider, told.account, told.provider_call_id, digest)
+
+
+def newest_first(calls: Iterable[Seen]) -> list[Seen]:
+    """Those whose beginning is not known are the newest: they wait or go on."""
+    return sorted(calls, key=lambda seen: seen.began_at or _NOT_YET, reverse=True)

@@ -4,20 +4,19 @@ Blocking: run it in a thread. Imported by number-sync only.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from offhook.providers.base import RestError
 from offhook.providers.rest_transport import unreadable
-from offhook.providers.seen import Seen
+from offhook.providers.seen import Seen, newest_first
 from offhook.providers.twilio.rest_client import TwilioApi, ask
 from offhook.providers.twilio.seen import PLACED, seen_of
 
 _API: Final = "/2010-04-01/Accounts"
-_PAGE_SIZE: Final = 200
-_MAX_PAGES: Final = 10
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_PAGE_SIZE: Final = 500
+_MAX_PAGES: Final = 20
 
 
 class TwilioCalls:
@@ -40,26 +39,22 @@ class TwilioCalls:
         return seen
 
     def find(self, from_number: str, to_number: str, after: datetime, before: datetime) -> list[Seen]:
-        between = {"From": from_number, "To": to_number, "PageSize": str(_PAGE_SIZE)}
-        # A call that waits in the queue has no start yet, and no day it started on. Those first: between the two
-        # requests a call may leave the queue, but none goes back into it.
-        filters = ({"Status": "queued"}, {"StartTime>": after.astimezone(UTC).date().isoformat()})
         found: dict[str, Seen] = {}
-        for more in filters:
-            for item in self._listed({**between, **more}):
-                seen = seen_of(item)
-                if seen is None:
-                    raise unreadable("read", "Twilio's answer has something that is not a call")
+        # Not by `StartTime`: it counts in days, and a call that waits in the queue has none.
+        for page in self._pages({"From": from_number, "To": to_number, "PageSize": str(_PAGE_SIZE)}):
+            calls = [_call(item) for item in page]
+            for item, seen in zip(page, calls, strict=True):
                 if (
                     item.get("direction") == PLACED
                     and (seen.from_number, seen.to_number) == (from_number, to_number)
                     and (seen.began_at is None or after <= seen.began_at <= before)
                 ):
                     found[seen.provider_call_id] = seen
-        newest = sorted(found.values(), key=lambda seen: seen.began_at or _FIRST, reverse=True)
-        return [seen for seen in newest if seen.began_at is None] + [seen for seen in newest if seen.began_at]
+            if _goes_back_beyond(after, calls):
+                break
+        return newest_first(found.values())
 
-    def _listed(self, params: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, params: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
         path, query = f"{self._path}.json", dict(params)
         for _ in range(_MAX_PAGES):
             try:
@@ -72,7 +67,7 @@ class TwilioCalls:
             items, following = page.get("calls"), page.get("next_page_uri")
             if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
                 raise unreadable("read", "Twilio's answer is not a page of calls")
-            yield from items
+            yield items
             if not following:
                 return
             parts = urlsplit(str(following))
@@ -85,3 +80,17 @@ class TwilioCalls:
             "too-many-calls",
             f"more than {_MAX_PAGES * _PAGE_SIZE} calls between the two numbers",
         )
+
+
+def _call(item: Mapping[str, Any]) -> Seen:
+    seen = seen_of(item)
+    if seen is None:
+        raise unreadable("read", "Twilio's answer has something that is not a call")
+    return seen
+
+
+def _goes_back_beyond(after: datetime, calls: list[Seen]) -> bool:
+    """Whether later pages are about earlier times only. Twilio lists the newest first, and does not promise it: believed
+    where the page is in that order."""
+    times = [seen.began_at for seen in calls if seen.began_at is not None]
+    return len(times) > 1 and times == sorted(times, reverse=True) and times[-1] < after

@@ -13,14 +13,13 @@ from vonage_http_client.http_client import HttpClient
 from offhook.providers.base import RestError
 from offhook.providers.rest_transport import unreadable
 from offhook.providers.scalars import whole_number
-from offhook.providers.seen import Seen
+from offhook.providers.seen import Seen, newest_first
 from offhook.providers.vonage.rest_client import API_HOST, ask
 from offhook.providers.vonage.seen import seen_of
 
 _PATH: Final = "/v1/calls"
 _PAGE_SIZE: Final = 100
 _MAX_PAGES: Final = 30
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class VonageCalls:
@@ -61,12 +60,7 @@ class VonageCalls:
                 found[seen.provider_call_id] = seen
         # A leg in a conversation that began with a call to us was dialled by that call's instructions.
         placed = [seen for seen in found.values() if seen.conversation_id not in received]
-        begun = sorted(
-            (seen for seen in placed if seen.began_at),
-            key=lambda seen: seen.began_at or _FIRST,
-            reverse=True,
-        )
-        return [seen for seen in placed if seen.began_at is None] + begun
+        return newest_first(placed)
 
     def _listed(self, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         index, received = 0, 0

@@ -12,6 +12,8 @@ from offhook.providers.vonage.statuses import ANSWERED_BY, DIRECTIONS, PRICE_UNI
 
 # A call is in these states, where a webhook only tells them as news: who answered is known, so somebody has.
 _ANSWERED: Final = frozenset({"machine", "human"})
+# Asked for, a call is `rejected` without the detail its event had. Most often it is the callee who declined.
+_LIKELIEST_DETAIL: Final = "declined"
 
 
 def seen_of(fields: Mapping[str, Any]) -> Seen | None:
@@ -20,7 +22,7 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
     if not isinstance(uuid, str) or not uuid:
         return None
     word, detail = _text(fields, "status")[:64], _text(fields, "detail")
-    status = CallStatus.ANSWERED if word in _ANSWERED else status_of(word, detail)
+    status = CallStatus.ANSWERED if word in _ANSWERED else status_of(word, detail or _LIKELIEST_DETAIL)
     ended_at, duration_s = any_time(_text(fields, "end_time")), whole_number(fields.get("duration"))
     answered_at = None
     if status is CallStatus.COMPLETED and ended_at is not None and duration_s is not None:
