@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+# Two tests at a time: they mostly wait. `make test PYTEST_WORKERS=` runs one after the other.
+PYTEST_WORKERS ?= -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup demo up down status test test-fast check format bench docs lock clean
 
@@ -25,7 +27,7 @@ status: setup ## what `make up` has running, and whether it is well
 
 test: setup ## every test, with real Kafka, Redis, PostgreSQL and Chromium, which it starts by itself
 	@$(PY) -m offhook_dev prepare
-	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest $(PYTEST_ARGS)
+	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest $(PYTEST_WORKERS) --durations=15 $(PYTEST_ARGS)
 
 test-fast: setup ## the tests that need no server
 	@$(PY) -m pytest -m "not real" $(PYTEST_ARGS)

@@ -26,7 +26,12 @@ def test_a_key_names_its_user() -> None:
     assert (KEYS.user_of(ANNA), KEYS.user_of(BERT)) == ("anna", "bert")
 
 
-@pytest.mark.parametrize("key", ["", "ohk_", ANNA[:-1], ANNA + "x", "é" * 100, "x" * 100_000])
+_WRONG = {
+    "none": "", "prefix": "ohk_", "too short": ANNA[:-1], "too long": ANNA + "x", "letters": "é" * 100, "huge": "x" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", _WRONG.values(), ids=_WRONG)
 def test_any_other_key_names_nobody(key: str) -> None:
     assert KEYS.user_of(key) is None
 
