@@ -1,9 +1,11 @@
-"""`python -m call_tracker`: serve until SIGTERM. `python -m call_tracker migrate`: bring the schema up to date."""
+"""`python -m call_tracker`: serve until SIGTERM. `… migrate`: bring the schema up to date. `… record`: be the recorder,
+until SIGTERM."""
 
 import asyncio
 import sys
 
-from call_tracker.app import SERVICE, build, migrate
+from call_tracker.app import SERVICE, build, migrate, utc_now
+from call_tracker.recording import app as recording
 from call_tracker.settings import TrackerSettings
 from call_tracker.store import StoreError
 from offhook.bus import Bus
@@ -13,6 +15,9 @@ from offhook.telemetry import logging
 
 
 def main() -> None:
+    if sys.argv[1:] == ["record"]:
+        record()
+        return
     settings = load_settings(TrackerSettings)
     logging.configure(SERVICE, settings)
     if sys.argv[1:] == ["migrate"]:
@@ -21,9 +26,15 @@ def main() -> None:
         except StoreError as error:
             sys.exit(f"The schema was not changed: {error}.")
     elif sys.argv[1:]:
-        sys.exit("usage: python -m call_tracker [migrate]")
+        sys.exit("usage: python -m call_tracker [migrate|record]")
     else:
         run(build(settings, Bus(settings, service=SERVICE)), settings)
+
+
+def record() -> None:
+    settings = load_settings(recording.RecorderSettings)
+    logging.configure(recording.SERVICE, settings)
+    run(recording.build(settings, Bus(settings, service=recording.SERVICE), utc_now), settings)
 
 
 if __name__ == "__main__":

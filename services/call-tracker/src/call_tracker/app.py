@@ -76,7 +76,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await _prepare(database, migrate=settings.migrate_at_start)
+        await prepare(database, migrate=settings.migrate_at_start)
         try:
             await bus.start()
             await redis.start()
@@ -147,7 +147,7 @@ def _tell_end(task: asyncio.Task[None]) -> None:
         log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)
 
 
-async def _prepare(database: Database, *, migrate: bool) -> None:
+async def prepare(database: Database, *, migrate: bool) -> None:
     """Wait for the database, as long as a deployment may take to start it. Raises `StoreUnavailable`."""
     work = database.migrate if migrate else database.check
     async with asyncio.timeout(_START_PATIENCE_S):

@@ -7,12 +7,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from call_tracker.actions import UserLimits
-from offhook.settings import ServiceSettings
+from call_tracker.recording.settings import StorageSettings
 
 _DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
 
-class TrackerSettings(ServiceSettings):
+class TrackerSettings(StorageSettings):
     """Environment variables with the prefix `OFFHOOK_`."""
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"session_key"})

@@ -43,7 +43,7 @@ _BRIDGE: Final[tuple[Service, ...]] = ("media-bridge",)
 _TRACKER: Final[tuple[Service, ...]] = ("call-tracker",)
 _NUMBERS: Final[tuple[Service, ...]] = ("number-sync",)
 _RECORDER: Final[tuple[Service, ...]] = ("recorder",)
-_STORES: Final[tuple[Service, ...]] = ("call-tracker", "number-sync")
+_STORES: Final[tuple[Service, ...]] = ("call-tracker", "number-sync", "recorder")
 _SPOOLERS: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge")
 
 # Upper bounds in seconds. Webhooks and publishes: the budgets are 25 and 50 ms, providers give up after seconds.
@@ -441,6 +441,27 @@ DRIFT: Final = _counter(
     meaning="Phone numbers that somebody else changed at the provider: found, and of these repaired.",
     action="Repeatedly: another system sets the same number; take it out there, or remove the number here.",
     services=_NUMBERS,
+)  # fmt: skip
+
+# --- recorder ---------------------------------------------------------------------------------------------------------------
+
+RECORDER_TAPS: Final = _counter(
+    "offhook_recorder_taps_total", "outcome",
+    meaning="Seconds of audio taken from Kafka: stored, or known already (delivered again).",
+    action="Compare with offhook_bus_lag: rising lag means that the storage is too slow; /readyz says what is wrong with it.",
+    services=_RECORDER,
+)  # fmt: skip
+RECORDINGS: Final = _counter(
+    "offhook_recordings_total", "outcome",
+    meaning="Recordings: stored (again when audio came late), and deleted because their time was over.",
+    action="No stored ones although recorded calls end: read /readyz of the recorder.",
+    services=_RECORDER,
+)  # fmt: skip
+RECORDING_GAP_SECONDS: Final = _counter(
+    "offhook_recording_gap_seconds_total",
+    meaning="Audio missing in stored recordings.",
+    action="Compare with offhook_media_taps_total{outcome=\"dropped\"} and with restarts of bridges.",
+    services=_RECORDER,
 )  # fmt: skip
 
 METRICS: Final[tuple[MetricDefinition, ...]] = tuple(definition for definition, _ in _defined)

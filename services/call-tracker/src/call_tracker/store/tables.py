@@ -134,3 +134,37 @@ IDEMPOTENCY_KEYS: Final = Table(
     Index(None, "made_us"),
     comment="Answers to requests that a client may repeat.",
 )
+
+RECORDINGS: Final = Table(
+    "recordings",
+    METADATA,
+    Column("workflow_run_id", String(64), primary_key=True),
+    Column("state", String(10), nullable=False),
+    Column("key", String(300), nullable=False),
+    Column("began_us", BigInteger, nullable=False),
+    Column("touched_us", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("leased_until_us", BigInteger, nullable=False),
+    Index(None, "state", "touched_us"),
+    Index(None, "state", "began_us"),
+    comment="Recordings: open (audio comes), stored (the file is there), deleted. See call_tracker.recording.",
+)
+
+RECORDING_PIECES: Final = Table(
+    "recording_pieces",
+    METADATA,
+    Column("workflow_run_id", String(64), primary_key=True),
+    Column("started_us", BigInteger, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("stream_id", String(200), primary_key=True),
+    Column("piece", Integer, primary_key=True),
+    Column("offset_ms", Integer, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("encoding", String(10), nullable=False),
+    Column("sample_rate", Integer, nullable=False),
+    Column("last", Boolean, nullable=False),
+    Column("segment", String(100), nullable=False),
+    Column("at", Integer, nullable=False),
+    Index(None, "segment"),
+    comment="Where each second of a recording that is not settled yet lies: in which segment, at which byte.",
+)
