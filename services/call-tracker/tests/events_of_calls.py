@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from offhook.events import (
     AgentConnected,
     AgentLost,
+    CallObserved,
     CallOriginated,
     CallReceived,
     CallRequested,
@@ -23,7 +24,11 @@ from offhook.events import (
     MediaStarted,
     MediaStopped,
     Party,
+    RecordingDeleted,
+    RecordingStored,
     StatusReported,
+    TransferEnded,
+    TransferRequested,
     new_event,
 )
 from offhook.identities import derived_id
@@ -58,12 +63,12 @@ class Call:
             event_id=event_id or derived_id(self.run, self.account, self.call_id, str(self._made)),
         )
 
-    def requested(self, at: float = 0.0, account: str | None = "") -> AnyEvent:
+    def requested(self, at: float = 0.0, account: str | None = "", **more: Any) -> AnyEvent:
         return self.event(
             CallRequested(
                 workflow_run_id=self.run, workflow_id="workflow-1", user_id=self.user, configuration_id="conf-1",
                 provider=self.provider, account=self.account if account == "" else account,
-                from_number="+14155550100", to_number="+14155550199", metadata={"order": 7},
+                from_number="+14155550100", to_number="+14155550199", metadata={"order": 7}, **more,
             ), at,
         )  # fmt: skip
 
@@ -157,6 +162,58 @@ class Call:
             ), at,
         )  # fmt: skip
 
+    def seen(
+        self,
+        status: CallStatus | str | None,
+        at: float = 60.0,
+        *,
+        answered: float | None = None,
+        ended: float | None = None,
+        **more: Any,
+    ) -> AnyEvent:
+        """The provider's answer at `at` to the question what became of the call."""
+        times = {
+            "answered_at": None if answered is None else NOON + timedelta(seconds=answered),
+            "ended_at": None if ended is None else NOON + timedelta(seconds=ended),
+        }
+        moment = ended if ended is not None else answered
+        return self.status(status, at, said_at=moment, reconciled=True, **times, **more)  # fmt: skip
+
+    def lost(self, at: float = 90.0, found: bool = False) -> AnyEvent:
+        data = CallObserved(
+            workflow_run_id=self.run, provider=self.provider, account=self.account, provider_call_id=self.call_id,
+            found=found, reason="silence",
+        )  # fmt: skip
+        return self.event(data, at)
+
+    def transfer_requested(self, at: float = 6.0) -> AnyEvent:
+        data = TransferRequested(
+            workflow_run_id=self.run, to_number="+14155550123", mode="cold", requested_by=Party.AGENT
+        )
+        return self.event(data, at)
+
+    def transfer_ended(self, result: Any = "completed", at: float = 8.0) -> AnyEvent:
+        return self.event(TransferEnded(workflow_run_id=self.run, mode="cold", result=result), at)
+
+    def transfer_failed(self, at: float = 6.5, code: str = "unsupported") -> AnyEvent:
+        data = CommandFailed(
+            workflow_run_id=self.run, command="transfer", command_id="c-3", provider=self.provider, code=code,
+            message="not there",
+        )  # fmt: skip
+        return self.event(data, at)
+
+    def recording_stored(
+        self, at: float = 12.0, key: str = "2026/11/run-1.wav", size_bytes: int = 640
+    ) -> AnyEvent:
+        data = RecordingStored(
+            workflow_run_id=self.run, key=key, duration_ms=6000, sample_rate=8000, size_bytes=size_bytes,
+            gaps_ms=((1000, 2000),), delete_after=NOON + timedelta(days=30),
+        )  # fmt: skip
+        return self.event(data, at)
+
+    def recording_deleted(self, at: float = 3600.0, key: str = "2026/11/run-1.wav") -> AnyEvent:
+        return self.event(RecordingDeleted(workflow_run_id=self.run, key=key), at)
+
     def twilio_outbound(self) -> list[AnyEvent]:
         """A whole answered call, the callee hangs up."""
         return [
@@ -218,6 +275,10 @@ def statuses(draw: st.DrawFn, call: Call, leg: str | None = None) -> AnyEvent:
     more["sip_code"] = draw(st.none() | st.sampled_from([200, 404, 486, 487, 603]))
     more["ended_by"] = draw(st.none() | st.sampled_from(Party))
     more["detail"] = draw(st.none() | st.sampled_from(["declined", "invalid_number", "weird\x00word"]))
+    if draw(st.integers(0, 3)) == 0:
+        more |= {"reconciled": True, "sequence": None}
+        for name in ("answered_at", "ended_at"):
+            more[name] = draw(st.none() | _seconds.map(lambda s: NOON + timedelta(seconds=s)))
     price = draw(st.none() | st.sampled_from(["0.01", "-0.0085"]))
     if price:
         more |= {"price": price, "price_unit": draw(st.none() | st.just("EUR"))}
@@ -243,6 +304,14 @@ def from_elsewhere(draw: st.DrawFn, call: Call) -> AnyEvent:
                 lambda: call.dial_failed(at),
                 lambda: call.dial_failed(at, final=False),
                 lambda: call.hangup_failed(at),
+                lambda: call.lost(at),
+                lambda: call.lost(at, found=True),
+                lambda: call.transfer_requested(at),
+                lambda: call.transfer_ended("completed", at),
+                lambda: call.transfer_ended("busy", at),
+                lambda: call.transfer_failed(at),
+                lambda: call.recording_stored(at),
+                lambda: call.recording_deleted(at),
                 lambda: call.served("connect", at),
                 lambda: call.served("hangup", at, "no-agent"),
                 lambda: call.served("hangup", at, "ended"),

@@ -194,6 +194,126 @@ def test_a_foreign_account_that_spoke_before_the_beginning_is_forgotten_with_it(
     assert record([foreign.status("completed", 0), call.received(1)]).status is S.INITIATED
 
 
+# --- what was looked up ----------------------------------------------------------------------------------
+
+
+def test_what_the_provider_answers_stands_for_the_callbacks_that_never_came() -> None:
+    call = Call()
+    seen = call.seen("completed", 300, answered=3, ended=9, duration_s=6, price="0.01", price_unit="USD")
+    state = record([call.requested(), call.originated(), seen])
+    assert words(state) == "initiated ringing answered completed"
+    assert (state.answered_at, state.ended_at) == (
+        "2026-11-01T12:00:03.000+00:00",
+        "2026-11-01T12:00:09.000+00:00",
+    )
+    assert (state.end_reason, state.duration_s, state.talk_ms, state.price) == (
+        "callee-hung-up", 6, 6000, "0.01",
+    )  # fmt: skip
+    assert state.reconciled
+
+
+def test_a_callback_goes_before_what_was_looked_up_whenever_it_comes() -> None:
+    call = Call()
+    seen = call.seen("completed", 300, answered=3, ended=8, duration_s=5)
+    told = call.status("completed", 400, said_at=9, duration_s=6, sip_code=200)
+    state = record([call.requested(), seen, told])
+    assert (state.ended_at, state.duration_s, state.sip_code, state.reconciled) == (
+        "2026-11-01T12:00:09.000+00:00", 6, 200, False,
+    )  # fmt: skip
+    assert state.answered_at == "2026-11-01T12:00:03.000+00:00"
+
+
+def test_a_cost_that_is_known_later_is_added_to_the_record() -> None:
+    call = Call()
+    whole = call.twilio_outbound()
+    priced = call.seen("completed", 700, answered=3, ended=9, duration_s=6, price="0.0085", price_unit="USD")
+    before, after = record(whole), record([*whole, priced])
+    assert (after.price, after.price_unit) == ("0.0085", "USD")
+    assert after == before.model_copy(update={"price": "0.0085", "price_unit": "USD"})
+
+
+def test_a_call_that_goes_on_has_no_duration_yet() -> None:
+    call = Call()
+    going_on = call.seen("answered", 60, duration_s=40)
+    state = record([call.received(), going_on])
+    assert (state.status, state.duration_s) == (S.ANSWERED, None)
+
+
+def test_who_asks_for_the_end_between_the_end_and_the_look_did_not_cause_it() -> None:
+    call = Call()
+    seen = call.seen("completed", 300, answered=3, ended=9)
+    by_operator = call.hangup_requested(Party.OPERATOR, 250)
+    by_agent = call.hangup_requested(Party.AGENT, 9.6)  # the provider's clock has whole seconds
+    assert record([call.received(), by_operator, seen]).end_reason == "caller-hung-up"
+    assert record([call.received(), by_agent, seen]).end_reason == "agent-hung-up"
+
+
+def test_a_call_its_provider_does_not_know_has_failed_and_is_lost() -> None:
+    call = Call()
+    known = record([call.received(), call.media_started(3), call.lost()])
+    assert (words(known), known.end_reason, known.ended_by) == (
+        "initiated ringing answered failed", "lost", Party.CARRIER,
+    )  # fmt: skip
+    assert known.reconciled
+    never = record([call.requested(), call.lost()])
+    assert (words(never), never.end_reason, never.ended_by) == ("initiated failed", "lost", Party.PLATFORM)
+    assert record([call.requested(), call.lost(found=True)]).status is S.INITIATED
+
+
+def test_an_end_the_provider_tells_goes_before_its_having_forgotten_the_call() -> None:
+    call = Call()
+    assert record([call.received(), call.lost(), call.status("completed", 99)]).end_reason == "caller-hung-up"
+
+
+# --- transfers, limits, recordings -----------------------------------------------------------------------
+
+
+def test_the_record_says_what_became_of_the_last_transfer() -> None:
+    call = Call()
+    begun = [call.received(), call.media_started(3), call.transfer_requested(6)]
+    assert record(begun).transfer == "requested"
+    assert record([*begun, call.transfer_ended("busy", 8)]).transfer == "busy"
+    assert (
+        record([*begun, call.transfer_ended("busy", 8), call.transfer_requested(9)]).transfer == "requested"
+    )
+    assert record([*begun, call.transfer_failed(6.5)]).transfer == "unsupported"
+    assert record([call.requested(transfer_of="run-0")]).transfer_of == "run-0"
+
+
+def test_a_call_that_ends_after_it_was_put_through_says_so_unless_the_operator_ended_it() -> None:
+    call = Call()
+    through = [
+        call.received(), call.media_stopped(6.5, ended_by=Party.AGENT), call.transfer_requested(6),
+        call.transfer_ended("completed", 30), call.status("completed", 31),
+    ]  # fmt: skip
+    assert (record(through).end_reason, record(through).ended_by) == ("transferred", Party.CALLER)
+    asked = [*through, call.hangup_requested(Party.OPERATOR, 29)]
+    assert record(asked).end_reason == "operator-hung-up"
+    failed = [call.received(), call.transfer_requested(6), call.transfer_ended("busy", 8)]
+    assert record([*failed, call.status("completed", 31)]).end_reason == "caller-hung-up"
+
+
+def test_a_call_as_long_as_its_limit_was_ended_by_it() -> None:
+    call = Call()
+    at_limit = call.status("completed", 40, said_at=40, duration_s=30)
+    shorter = call.status("completed", 30, said_at=30, duration_s=20)
+    assert record([call.requested(time_limit_s=30), at_limit]).end_reason == "time-limit"
+    assert record([call.requested(time_limit_s=30), shorter]).end_reason == "callee-hung-up"
+    asked = [call.requested(time_limit_s=30), call.hangup_requested(Party.AGENT, 39), at_limit]
+    assert record(asked).end_reason == "agent-hung-up"
+
+
+def test_the_newest_word_about_a_recording_counts() -> None:
+    call = Call()
+    stored, again = call.recording_stored(12), call.recording_stored(40, size_bytes=1280)
+    state = record([call.received(), again, stored])
+    assert state.recording is not None
+    assert (state.recording.key, state.recording.size_bytes, state.recording.gaps_ms) == (
+        "2026/11/run-1.wav", 1280, ((1000, 2000),),
+    )  # fmt: skip
+    assert record([call.received(), stored, call.recording_deleted()]).recording is None
+
+
 # --- why it ended ----------------------------------------------------------------------------------------
 
 

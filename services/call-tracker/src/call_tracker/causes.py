@@ -1,9 +1,10 @@
 """Why a call ended, and who caused it: the documented reasons as data, and the rules that choose one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from call_tracker.facts import Facts, LegFacts, MediaSession, Order
+from call_tracker.facts import TRANSFER_ENDED, Facts, LegFacts, MediaSession, Order
 from offhook.events import CallStatus, Party
 
 END_REASONS: Final[Mapping[str, str]] = {
@@ -11,7 +12,9 @@ END_REASONS: Final[Mapping[str, str]] = {
     "callee-hung-up": "The called party ended the conversation.",
     "agent-hung-up": "The agent ended the conversation.",
     "operator-hung-up": "Somebody asked for the end through the API or a page.",
-    "platform-hung-up": "Offhook ended the call, for instance at a limit.",
+    "platform-hung-up": "Offhook ended the call.",
+    "time-limit": "The call had lasted as long as it was allowed to.",
+    "transferred": "The call was put through to somebody else, and ended after that.",
     "agent-unreachable": "No agent took the call, or the agent was lost and none came back; the caller heard the fallback.",
     "hung-up": "The call was answered and ended; nobody said by whom.",
     "refused": "Offhook refused the call before it was answered.",
@@ -22,10 +25,45 @@ END_REASONS: Final[Mapping[str, str]] = {
     "invalid-number": "The number does not exist or cannot be called.",
     "carrier-failure": "The provider or a carrier could not put the call through, or lost it.",
     "dial-failed": "The provider did not accept the call; nothing was dialled.",
+    "lost": "The provider was asked and knows no such call; what became of it nobody can say.",
 }
 """Every end reason with its meaning. Ended calls have one of these."""
 
 DIAL_FAILED: Final = ("dial-failed", Party.PLATFORM)
+LOST_AT_CARRIER: Final = ("lost", Party.CARRIER)
+LOST_BEFORE: Final = ("lost", Party.PLATFORM)
+"""A call that the provider has named and forgotten; one that it has never named."""
+
+CLOCK_SLACK_US: Final = 2_000_000
+"""By so much may a provider's clock be behind ours, or cut off: Twilio tells whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a call as its provider knows it. `seen`: learned by asking, so `order` says nothing about when we could
+    have known. `talk_s` is how long the conversation was, None when nobody answered."""
+
+    status: CallStatus
+    order: Order
+    seen: bool = False
+    talk_s: float | None = None
+    time_limit_s: int | None = None
+
+    @property
+    def until_us(self) -> int:
+        """Who asked for the end before this may have caused it."""
+        if self.seen:
+            return self.order.happened_us + CLOCK_SLACK_US
+        # A provider's clock with whole seconds may place the end before the request that caused it.
+        return max(self.order.told_us, self.order.happened_us)
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether it lasted as long as it was allowed to; a second less, for durations are cut off."""
+        return (
+            self.time_limit_s is not None and self.talk_s is not None and self.talk_s >= self.time_limit_s - 1
+        )
+
 
 # What a provider's word or SIP code says about a failed call. SIP: RFC 3261 section 21 (404, 410, 484, 604:
 # the number; 603: declined), RFC 8197 (607 unwanted), RFC 8688 (608 rejected).
@@ -58,10 +96,9 @@ _HUNG_UP: Final[Mapping[Party, str]] = {
 }
 
 
-def cause(
-    status: CallStatus, order: Order, leg: LegFacts, facts: Facts, direction: str | None
-) -> tuple[str, Party | None]:
-    """The reason and the party, for a call whose end the provider told as `status` at `order`."""
+def cause(end: Ending, leg: LegFacts, facts: Facts, direction: str | None) -> tuple[str, Party | None]:
+    """The reason and the party, for a call whose end the provider told. `leg` is its phone leg, `together`."""
+    status = end.status
     told = leg.details.get(f"{status}/ended_by")
     party = Party(str(told.value)) if told is not None else None
     match status:
@@ -74,9 +111,9 @@ def cause(
         case CallStatus.CANCELED:
             # Only the account's owner can cancel an outbound call; if not through us, then elsewhere.
             nobody = Party.CALLER if direction == "inbound" else Party.OPERATOR
-            return "canceled", party or _asked_to_end(order, facts) or nobody
+            return "canceled", party or _asked_to_end(end, facts) or nobody
         case _:
-            return _cause_of_completion(order, facts, direction, party)
+            return _cause_of_completion(end, facts, direction, party)
 
 
 def _named_failure(status: CallStatus, leg: LegFacts) -> tuple[str, Party] | None:
@@ -94,9 +131,15 @@ def _refused(facts: Facts) -> tuple[str, Party] | None:
 
 
 def _cause_of_completion(
-    order: Order, facts: Facts, direction: str | None, party: Party | None
+    end: Ending, facts: Facts, direction: str | None, party: Party | None
 ) -> tuple[str, Party | None]:
-    asked = _asked_to_end(order, facts)
+    asked = _asked_to_end(end, facts)
+    if asked is not Party.OPERATOR and _was_transferred(facts):
+        # The agent has left by then. Of the two who talk, the provider tells at most the far end.
+        on_line = party in (Party.CALLER, Party.CALLEE)
+        return "transferred", party if on_line else _FAR_END.get(direction or "")
+    if asked is None and end.at_limit:
+        return "time-limit", Party.PLATFORM
     if asked is None and "agent-unreachable" in facts.told:
         # Whoever puts the phone down during the fallback's words: this is what went wrong.
         return "agent-unreachable", Party.PLATFORM
@@ -115,13 +158,16 @@ def _last_session(facts: Facts) -> MediaSession | None:
     return max(facts.media.values(), key=lambda session: (session.epoch, session.order), default=None)
 
 
-def _asked_to_end(end: Order, facts: Facts) -> Party | None:
+def _was_transferred(facts: Facts) -> bool:
+    ended = facts.latest.get(TRANSFER_ENDED)
+    return ended is not None and ended.value == "completed"
+
+
+def _asked_to_end(end: Ending, facts: Facts) -> Party | None:
     """Who asked first for the end, before it came."""
-    # A provider's clock with whole seconds may place the end before the request that caused it.
-    until = max(end.told_us, end.happened_us)
     requests = [
         (detail.order, name.removeprefix("hangup/"))
         for name, detail in facts.told.items()
-        if name.startswith("hangup/") and detail.order.told_us <= until
+        if name.startswith("hangup/") and detail.order.told_us <= end.until_us
     ]
     return Party(min(requests)[1]) if requests else None

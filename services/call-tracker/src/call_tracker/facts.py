@@ -14,9 +14,11 @@ import msgspec
 from offhook.events import (
     TERMINAL_STATUSES,
     CallDirection,
+    CallObserved,
     CallOriginated,
     CallReceived,
     CallRequested,
+    CallStatus,
     CommandFailed,
     Event,
     EventData,
@@ -25,7 +27,11 @@ from offhook.events import (
     MediaStarted,
     MediaStopped,
     Party,
+    RecordingDeleted,
+    RecordingStored,
     StatusReported,
+    TransferEnded,
+    TransferRequested,
 )
 
 LEG_LIMIT: Final = 16
@@ -40,8 +46,24 @@ AGENT_UNREACHABLE: Final = "agent-unreachable"
 NO_AGENT: Final = "no-agent"
 """The gateway's word in `InstructionsServed` when it then served the fallback."""
 
-NOT_REFUSED: Final = frozenset({"ended", "call-over", "foreign-call", "foreign-tenant"})
-"""The gateway's words for hang-ups that end nothing: the call had been ended, or the request was another's."""
+NOT_REFUSED: Final = frozenset(
+    {"ended", "call-over", "foreign-call", "foreign-tenant", "transferred", "consultation-over"}
+)
+"""The gateway's words for hang-ups that end nothing: the call had been ended or put through, or the request was another's."""
+
+LOST: Final = "lost"
+"""Told: the provider was asked and knows no such call."""
+
+TRANSFER_REQUESTED: Final = "transfer-requested"
+TRANSFER_ENDED: Final = "transfer-ended"
+"""Latest: somebody wants the far end put through; what became of it (`TransferResult`)."""
+
+RECORDING_LIMIT: Final = 8
+"""Recordings kept of one call, the latest."""
+
+KEY_LIMIT: Final = 500
+GAP_LIMIT: Final = 100
+"""Characters of a recording's name; gaps kept of one recording."""
 
 TEXT_LIMIT: Final = 200
 """Characters kept of a text that came from outside (the log holds it whole)."""
@@ -88,6 +110,9 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     from_number: str | None = None
     to_number: str | None = None
     metadata: dict[str, Any] = {}
+    ring_timeout_s: int | None = None
+    time_limit_s: int | None = None
+    transfer_of: str | None = None
 
 
 class MediaSession(msgspec.Struct, frozen=True, array_like=True):
@@ -100,6 +125,17 @@ class MediaSession(msgspec.Struct, frozen=True, array_like=True):
     ended_by: Party
 
 
+class Recording(msgspec.Struct, frozen=True, array_like=True):
+    """A recording as the recorder told it last; `kept` is False when it was deleted."""
+
+    order: Order
+    duration_ms: int = 0
+    size_bytes: int = 0
+    gaps_ms: tuple[tuple[int, int], ...] = ()
+    delete_after: str | None = None
+    kept: bool = True
+
+
 class LegId(NamedTuple):
     """Which leg a provider speaks of."""
 
@@ -109,22 +145,38 @@ class LegId(NamedTuple):
 
 
 class LegFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What one leg's provider told. `details` are keyed `status/field`; without status: `/field`."""
+    """What one leg's provider told. `details` are keyed `status/field`; without status: `/field`.
+
+    `seen_statuses` and `seen_details` are what it answered when it was asked (`reconciled`). They fill what no callback told,
+    so that it does not matter for the record whether a callback came or was replaced.
+    """
 
     statuses: dict[str, Detail] = {}
     details: dict[str, Detail] = {}
+    seen_statuses: dict[str, Detail] = {}
+    seen_details: dict[str, Detail] = {}
 
     def first(self) -> Order:
-        return min(detail.order for part in (self.statuses, self.details) for detail in part.values())
+        parts = (self.statuses, self.details, self.seen_statuses, self.seen_details)
+        return min(detail.order for part in parts for detail in part.values())
+
+    def together(self) -> "LegFacts":
+        """All of it as if it had been told; where both know, what was told counts."""
+        return LegFacts({**self.seen_statuses, **self.statuses}, {**self.seen_details, **self.details})
 
 
 class Facts(msgspec.Struct, frozen=True, array_like=True):
-    """Everything told about one call: values of a join-semilattice (`join`), `Facts()` at the bottom."""
+    """Everything told about one call: values of a join-semilattice (`join`), `Facts()` at the bottom.
+
+    Of several answers to one question the earliest counts; of `latest` and `recordings`, which may change, the latest.
+    """
 
     origins: dict[str, Origin] = {}
     legs: dict[str, LegFacts] = {}
     told: dict[str, Detail] = {}
     media: dict[str, MediaSession] = {}
+    latest: dict[str, Detail] = {}
+    recordings: dict[str, Recording] = {}
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -222,6 +274,7 @@ def observe(event: Event[EventData]) -> Facts:
     return EMPTY if rule is None else rule(event, data)
 
 
+_UNSAID: Final = LegFacts()
 EMPTY: Final = Facts()
 """No facts: what an event tells that says nothing about the record."""
 
@@ -239,6 +292,9 @@ def _observe_requested(event: Event[EventData], data: CallRequested) -> Facts:
         from_number=_text(data.from_number),
         to_number=_text(data.to_number),
         metadata=data.metadata,
+        ring_timeout_s=_count(data.ring_timeout_s),
+        time_limit_s=_count(data.time_limit_s),
+        transfer_of=None if data.transfer_of is None else _text(data.transfer_of),
     )
     return Facts(origins={"requested": origin})
 
@@ -286,16 +342,26 @@ def _observe_status(event: Event[EventData], data: StatusReported) -> Facts:
         "ended_by": data.ended_by.value if data.ended_by is not None else None,
         "provider_status": _text(data.provider_status) if data.status in TERMINAL_STATUSES else None,
     }
-    leg = LegFacts(
-        statuses={word: Detail(order)} if word else {},
-        details={
-            f"{word}/{field}": Detail(order, value) for field, value in answers.items() if value is not None
-        },
-    )
-    if not leg.statuses and not leg.details:
+    told = {f"{word}/{field}": Detail(order, value) for field, value in answers.items() if value is not None}
+    statuses = {word: Detail(order)} if word else {}
+    leg = _seen(data, order, statuses, told) if data.reconciled else LegFacts(statuses, told)
+    if leg == _UNSAID:
         return EMPTY
     key = leg_key(LegId(_text(data.provider), _text(data.account), _text(data.provider_call_id)))
     return Facts(legs={key: leg})
+
+
+def _seen(
+    data: StatusReported, order: Order, statuses: dict[str, Detail], told: dict[str, Detail]
+) -> LegFacts:
+    if data.status not in TERMINAL_STATUSES:
+        # What a call that goes on has cost and lasted so far is no answer to what it did in the end.
+        passing = (f"{data.status or ''}/duration_s", f"{data.status or ''}/price")
+        told = {name: detail for name, detail in told.items() if name not in passing}
+    if data.answered_at is not None and data.status is not CallStatus.ANSWERED:
+        answered = msgspec.structs.replace(order, untimed=False, provider_us=_micros(data.answered_at))
+        statuses = {CallStatus.ANSWERED.value: Detail(answered), **statuses}
+    return LegFacts(seen_statuses=statuses, seen_details=told)
 
 
 def _observe_media_started(event: Event[EventData], data: MediaStarted) -> Facts:
@@ -331,9 +397,45 @@ def _observe_hangup_requested(event: Event[EventData], data: HangupRequested) ->
 
 
 def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Facts:
-    if data.command != "originate" or not data.final:
-        return EMPTY  # a hang-up that failed leaves the call as it was
-    return Facts(told={"originate-failed": Detail(_order(event), _text(data.code))})
+    if data.final and data.command == "originate":
+        return Facts(told={"originate-failed": Detail(_order(event), _text(data.code))})
+    if data.final and data.command == "transfer":
+        result = "unsupported" if data.code == "unsupported" else "failed"
+        return Facts(latest={TRANSFER_ENDED: Detail(_order(event), result)})
+    return EMPTY  # a hang-up or a look-up that failed leaves the call as it was
+
+
+def _observe_observed(event: Event[EventData], data: CallObserved) -> Facts:
+    if data.found:
+        return EMPTY  # what was found is told beside it
+    return Facts(told={LOST: Detail(_order(event), _text(data.reason))})
+
+
+def _observe_transfer_requested(event: Event[EventData], data: TransferRequested) -> Facts:
+    return Facts(latest={TRANSFER_REQUESTED: Detail(_order(event), data.mode)})
+
+
+def _observe_transfer_ended(event: Event[EventData], data: TransferEnded) -> Facts:
+    return Facts(latest={TRANSFER_ENDED: Detail(_order(event), data.result)})
+
+
+def _observe_recording_stored(event: Event[EventData], data: RecordingStored) -> Facts:
+    if len(data.key) > KEY_LIMIT or not data.key.isprintable():
+        return EMPTY  # a shortened name would be another file's
+    recording = Recording(
+        _order(event),
+        _count(data.duration_ms) or 0,
+        _count(data.size_bytes) or 0,
+        tuple((max(begin, 0), max(end, 0)) for begin, end in data.gaps_ms[:GAP_LIMIT]),
+        None if data.delete_after is None else iso(_micros(data.delete_after)),
+    )
+    return Facts(recordings={data.key: recording})
+
+
+def _observe_recording_deleted(event: Event[EventData], data: RecordingDeleted) -> Facts:
+    if len(data.key) > KEY_LIMIT or not data.key.isprintable():
+        return EMPTY
+    return Facts(recordings={data.key: Recording(_order(event), kept=False)})
 
 
 _OBSERVERS: Final[Mapping[type[EventData], Callable[[Event[EventData], Any], Facts]]] = {
@@ -346,6 +448,11 @@ _OBSERVERS: Final[Mapping[type[EventData], Callable[[Event[EventData], Any], Fac
     InstructionsServed: _observe_instructions,
     HangupRequested: _observe_hangup_requested,
     CommandFailed: _observe_command_failed,
+    CallObserved: _observe_observed,
+    TransferRequested: _observe_transfer_requested,
+    TransferEnded: _observe_transfer_ended,
+    RecordingStored: _observe_recording_stored,
+    RecordingDeleted: _observe_recording_deleted,
 }
 
 
@@ -368,6 +475,26 @@ def _least(mine: dict[str, OrderedT], theirs: dict[str, OrderedT]) -> dict[str, 
     return merged
 
 
+def _greatest(mine: dict[str, OrderedT], theirs: dict[str, OrderedT]) -> dict[str, OrderedT]:
+    if not theirs:
+        return mine
+    merged = dict(mine)
+    for key, candidate in theirs.items():
+        held = merged.get(key)
+        if held is None or candidate.order > held.order:
+            merged[key] = candidate
+    return merged
+
+
+def _join_legs(mine: LegFacts, theirs: LegFacts) -> LegFacts:
+    return LegFacts(
+        _least(mine.statuses, theirs.statuses),
+        _least(mine.details, theirs.details),
+        _least(mine.seen_statuses, theirs.seen_statuses),
+        _least(mine.seen_details, theirs.seen_details),
+    )
+
+
 def join(mine: Facts, theirs: Facts) -> Facts:
     """Both sets of facts as one. Commutative, associative and idempotent.
 
@@ -379,11 +506,7 @@ def join(mine: Facts, theirs: Facts) -> Facts:
     legs = dict(mine.legs)
     for key, leg in theirs.legs.items():
         held = legs.get(key)
-        legs[key] = (
-            leg
-            if held is None
-            else LegFacts(_least(held.statuses, leg.statuses), _least(held.details, leg.details))
-        )
+        legs[key] = leg if held is None else _join_legs(held, leg)
     if len(legs) > LEG_LIMIT:
         beginning = Beginning.of(origins)
         kept = sorted(legs, key=lambda key: (not beginning.owns(parse_leg_key(key)), legs[key].first()))[
@@ -394,7 +517,18 @@ def join(mine: Facts, theirs: Facts) -> Facts:
     if len(media) > MEDIA_LIMIT:
         first = sorted(media, key=lambda key: media[key].order)[:MEDIA_LIMIT]
         media = {key: media[key] for key in first}
-    return Facts(origins, legs, _least(mine.told, theirs.told), media)
+    recordings = _greatest(mine.recordings, theirs.recordings)
+    if len(recordings) > RECORDING_LIMIT:
+        newest = sorted(recordings, key=lambda key: (recordings[key].order, key))[-RECORDING_LIMIT:]
+        recordings = {key: recordings[key] for key in newest}
+    return Facts(
+        origins,
+        legs,
+        _least(mine.told, theirs.told),
+        media,
+        _greatest(mine.latest, theirs.latest),
+        recordings,
+    )
 
 
 def gather(events: Iterable[Event[EventData]], facts: Facts = EMPTY) -> Facts:
@@ -412,6 +546,8 @@ def begun_us(facts: Facts) -> int:
     if origin is not None:
         return origin.order.told_us
     parts = [detail.order.told_us for detail in facts.told.values()]
+    parts += [detail.order.told_us for detail in facts.latest.values()]
+    parts += [recording.order.told_us for recording in facts.recordings.values()]
     parts += [session.order.told_us for session in facts.media.values()]
     parts += [leg.first().told_us for leg in facts.legs.values()]
     if dialled is not None:

@@ -35,15 +35,30 @@ module never applies an event to a state. It works in two steps:
   the same account. Vonage's WebSocket leg (``leg="media"``) tells no facts about the call. While the
   beginning is not known (lost or late), the record is provisional: it shows the leg that spoke first.
 * *Words we do not know* (``status=None``) move nothing.
+* *Asked instead of told.* When a call is silent for too long its provider is asked (`silence`), and the answer is a
+  report like any other (``reconciled``), kept beside what was told. Callbacks go first where both answer a question, answers
+  fill what no callback told: so the record is the same whether a callback came, came late, or was replaced by an answer.
+  If the provider knows no such call, it has ended ``failed``, ``lost``; any end of the provider's own goes before that.
 
 No I/O, no clock, no randomness here. Times are microseconds since 1970 UTC inside, ISO 8601 in the record.
 """
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, NamedTuple
 
-from call_tracker.causes import DIAL_FAILED, cause
-from call_tracker.facts import Beginning, Facts, LegFacts, Order, iso, parse_leg_key
+from call_tracker.causes import CLOCK_SLACK_US, DIAL_FAILED, LOST_AT_CARRIER, LOST_BEFORE, Ending, cause
+from call_tracker.facts import (
+    LOST,
+    TRANSFER_ENDED,
+    TRANSFER_REQUESTED,
+    Beginning,
+    Detail,
+    Facts,
+    LegFacts,
+    Order,
+    iso,
+    parse_leg_key,
+)
 from offhook.events import TERMINAL_STATUSES, CallStatus, Party
 from offhook.records import CallState
 
@@ -78,39 +93,55 @@ IMPLIES: Final[Mapping[CallStatus, tuple[CallStatus, ...]]] = {
 """Which states a state proves, even if nobody told them."""
 
 
+_WITHOUT_THE_PROVIDER: Final[tuple[tuple[str, Literal["not-dialled", "lost"]], ...]] = (
+    ("originate-failed", "not-dialled"),
+    (LOST, "lost"),
+)
+"""Ends that no provider told, when no provider tells one."""
+
+
 class _End(NamedTuple):
     status: CallStatus
     order: Order
-    dialled: bool = True
+    how: Literal["told", "seen", "not-dialled", "lost"] = "told"
 
 
-def _contradicts(status: Order, end: Order) -> bool:
+def _contradicts(status: Order, end: _End) -> bool:
     """Whether the provider's own order places a status after the end. Incomparable: it was before."""
-    if not status.unsequenced and not end.unsequenced:
-        return status.sequence > end.sequence
-    if not status.untimed and not end.untimed:
-        return status.provider_us > end.provider_us
+    if not status.unsequenced and not end.order.unsequenced:
+        return status.sequence > end.order.sequence
+    if not status.untimed and not end.order.untimed:
+        # What was looked up is known to the second only.
+        slack = CLOCK_SLACK_US if end.how == "seen" else 0
+        return status.provider_us > end.order.provider_us + slack
     return False
 
 
+def _by_source(leg: LegFacts) -> Iterator[tuple[Literal["told", "seen"], Mapping[str, Detail]]]:
+    yield "told", leg.statuses
+    yield "seen", leg.seen_statuses
+
+
 def _choose_end(leg: LegFacts, facts: Facts, media: Order | None) -> _End | None:
-    answered = leg.statuses.get(CallStatus.ANSWERED)
+    answered = leg.together().statuses.get(CallStatus.ANSWERED)
 
-    def preference(end: _End) -> tuple[bool, Order]:
-        was_answered = media is not None or (
-            answered is not None and not _contradicts(answered.order, end.order)
-        )
-        return was_answered and (CallStatus.ANSWERED, end.status) in DOUBTFUL, end.order
+    def preference(end: _End) -> tuple[bool, bool, Order]:
+        was_answered = media is not None or (answered is not None and not _contradicts(answered.order, end))
+        doubtful = was_answered and (CallStatus.ANSWERED, end.status) in DOUBTFUL
+        return doubtful, end.how == "seen", end.order
 
-    told = [
-        _End(CallStatus(word), detail.order)
-        for word, detail in leg.statuses.items()
+    ends = [
+        _End(CallStatus(word), detail.order, how)
+        for how, statuses in _by_source(leg)
+        for word, detail in statuses.items()
         if word in TERMINAL_STATUSES
     ]
-    if told:
-        return min(told, key=preference)
-    failed = facts.told.get("originate-failed")
-    return None if failed is None else _End(CallStatus.FAILED, failed.order, dialled=False)
+    if ends:
+        return min(ends, key=preference)
+    for name, how in _WITHOUT_THE_PROVIDER:
+        if (told := facts.told.get(name)) is not None:
+            return _End(CallStatus.FAILED, told.order, how)
+    return None
 
 
 def project(workflow_run_id: str, facts: Facts) -> CallState:
@@ -121,6 +152,7 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
     leg = LegFacts() if key is None else facts.legs[key]
     leg_id = None if key is None else parse_leg_key(key)
 
+    known = leg.together()
     media = next(
         (facts.told[name].order for name in ("media-started", "media-implied") if name in facts.told), None
     )
@@ -128,8 +160,8 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
 
     reached: dict[CallStatus, Order | None] = {}
     for status in (CallStatus.RINGING, CallStatus.ANSWERED):
-        detail = leg.statuses.get(status)
-        if detail is not None and (end is None or not _contradicts(detail.order, end.order)):
+        detail = known.statuses.get(status)
+        if detail is not None and (end is None or not _contradicts(detail.order, end)):
             reached[status] = detail.order
     if media is not None:
         reached.setdefault(CallStatus.ANSWERED, media)
@@ -145,7 +177,7 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
 
     origin = beginning.origin
     direction = (
-        beginning.known()[0].direction if beginning.known() else _text_of(_answer(leg, "direction", None))
+        beginning.known()[0].direction if beginning.known() else _text_of(_answer(known, "direction", None))
     )
     began = origin.order.told_us if origin is not None else None
     # Clocks differ and Twilio's has whole seconds: no state is shown earlier than the one before it.
@@ -160,8 +192,19 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
     rang_until = answered if CallStatus.ANSWERED in reached else ended
 
     end_status = end.status if end is not None else None
-    end_reason, ended_by = _why(end, leg, facts, direction)
-    price, _, price_unit = str(_answer(leg, "price", end_status) or "").partition(" ")
+    talk_ms = None if answered is None or ended is None else (ended - answered) // 1000
+    duration_s = _number_of(_answer(known, "duration_s", end_status))
+    end_reason: str | None = None
+    ended_by: Party | None = None
+    if end is not None:
+        talk_s: float | None = duration_s
+        if talk_s is None and talk_ms is not None:
+            talk_s = talk_ms / 1000
+        limit = origin.time_limit_s if origin else None
+        ending = Ending(end.status, end.order, end.how == "seen", talk_s, limit)
+        named = beginning.provider_call_id is not None or key is not None
+        end_reason, ended_by = _why(end, ending, known, facts, direction, named=named)
+    price, _, price_unit = str(_answer(known, "price", end_status) or "").partition(" ")
     return CallState.model_validate(
         {
             "workflow_run_id": workflow_run_id,
@@ -181,13 +224,17 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
             "ringing_at": None if ringing is None else iso(ringing),
             "answered_at": None if answered is None else iso(answered),
             "ended_at": None if ended is None else iso(ended),
-            "duration_s": _answer(leg, "duration_s", end_status),
+            "duration_s": duration_s,
             "ring_ms": None if ringing is None or rang_until is None else (rang_until - ringing) // 1000,
-            "talk_ms": None if answered is None or ended is None else (ended - answered) // 1000,
-            "sip_code": _answer(leg, "sip_code", end_status),
+            "talk_ms": talk_ms,
+            "sip_code": _answer(known, "sip_code", end_status),
             "price": price or None,
             "price_unit": price_unit or None,
-            "answered_by": _answer(leg, "answered_by", end_status),
+            "answered_by": _answer(known, "answered_by", end_status),
+            "reconciled": end is not None and end.how in ("seen", "lost"),
+            "transfer": _transfer(facts),
+            "transfer_of": origin.transfer_of if origin else None,
+            "recording": _recording(facts),
             "caller_audio_ms": sum(session.caller_audio_ms for session in facts.media.values()),
             "agent_audio_ms": sum(session.agent_audio_ms for session in facts.media.values()),
             "metadata": origin.metadata if origin else {},
@@ -196,11 +243,39 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
 
 
 def _why(
-    end: _End | None, leg: LegFacts, facts: Facts, direction: str | None
-) -> tuple[str | None, Party | None]:
-    if end is None:
-        return None, None
-    return cause(end.status, end.order, leg, facts, direction) if end.dialled else DIAL_FAILED
+    end: _End, ending: Ending, leg: LegFacts, facts: Facts, direction: str | None, *, named: bool
+) -> tuple[str, Party | None]:
+    if end.how == "not-dialled":
+        return DIAL_FAILED
+    if end.how == "lost":
+        return LOST_AT_CARRIER if named else LOST_BEFORE
+    return cause(ending, leg, facts, direction)
+
+
+def _transfer(facts: Facts) -> str | None:
+    asked, ended = facts.latest.get(TRANSFER_REQUESTED), facts.latest.get(TRANSFER_ENDED)
+    if ended is not None and (asked is None or asked.order < ended.order):
+        return str(ended.value)
+    return None if asked is None else "requested"
+
+
+def _recording(facts: Facts) -> dict[str, object] | None:
+    kept = {key: recording for key, recording in facts.recordings.items() if recording.kept}
+    if not kept:
+        return None
+    key = max(kept, key=lambda name: (kept[name].order, name))
+    newest = kept[key]
+    return {
+        "key": key,
+        "duration_ms": newest.duration_ms,
+        "size_bytes": newest.size_bytes,
+        "gaps_ms": newest.gaps_ms,
+        "delete_after": newest.delete_after,
+    }
+
+
+def _number_of(value: str | int | None) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _text_of(value: str | int | None) -> str | None:
