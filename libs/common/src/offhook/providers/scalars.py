@@ -22,6 +22,7 @@ _MONTHS: Final = {
 }
 _AMOUNT: Final = re.compile(r"\d{1,15}(\.\d{1,15})?", re.ASCII)
 _WHOLE_LIMIT: Final = 10**15
+_LARGEST: Final = 10**18
 _RAW_FIELDS: Final = 100
 _RAW_LENGTH: Final = 1000
 
@@ -86,6 +87,20 @@ def iso_time(text: str) -> datetime | None:
 def any_time(text: str | None) -> datetime | None:
     """Either kind of timestamp."""
     return (rfc_2822_time(text) or iso_time(text)) if text else None
+
+
+def text(value: object, limit: int = 256) -> str:
+    """The beginning of a text, '' for anything else. Half a character (JSON can escape one) becomes `?`."""
+    return value[:limit].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def scalar_text(value: object, limit: int = 1000) -> str | None:
+    """A text or a number as text; None for anything else, and for a number of hundreds of digits."""
+    if isinstance(value, str):
+        return text(value, limit)
+    if not isinstance(value, int | float) or abs(value) > _LARGEST:
+        return None
+    return str(value)
 
 
 def bounded(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, StatusReported
@@ -39,6 +39,18 @@ class Seen:
     detail: str | None = None
     parent_call_id: str | None = None
     raw: Mapping[str, str] = field(default_factory=dict)
+
+
+def answered_at(
+    status: CallStatus | None, ended_at: datetime | None, duration_s: int | None
+) -> datetime | None:
+    """When a call that is over was answered: the duration is billed from then on."""
+    if status is not CallStatus.COMPLETED or ended_at is None or duration_s is None:
+        return None
+    try:
+        return ended_at - timedelta(seconds=duration_s)
+    except OverflowError:
+        return None
 
 
 def report(seen: Seen, *, workflow_run_id: str, provider: str, account: str) -> StatusReported:
