@@ -5,12 +5,12 @@ stored. The widest of them (`ix_calls_newest`) carries all columns that filters 
 out are passed over within the index. Records are read last, for the rows of the page alone.
 
 A fragment of a number (four digits or more, from the beginning or the end) is looked up among the numbers that the
-user ever had to do with. It stands for at most `MAX_NUMBERS` of them; the calls of each are in order already and are
-merged. When more numbers match, it is so common that walking all calls in their order is as good.
+user ever had to do with. It stands for at most `MAX_NUMBERS` of them; the newest calls of each are read in their order and
+merged here. When more numbers match, it is so common that walking all calls in their order is as good.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -59,10 +59,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Part of a phone number: `prefixes` of it as it is written, or a `suffix` (digits)."""
+    """Part of a phone number: one of `prefixes` of it as it is written, or one of `suffixes` (digits)."""
 
     prefixes: tuple[str, ...]
-    suffix: str | None
+    suffixes: tuple[str, ...] = ()
 
 
 def fragment(text: str) -> Fragment | None:
@@ -73,10 +73,11 @@ def fragment(text: str) -> Fragment | None:
     if not _FRAGMENT.fullmatch(written):
         return None
     if written.startswith("+"):
-        return Fragment((written,), None)
+        return Fragment((written,))
     # National numbers are often written with a 0 that is no part of the international one.
     national = written.lstrip("0")
-    return Fragment(("+" + written, written), national if len(national) >= MIN_DIGITS else None)
+    suffixes = (written, national) if MIN_DIGITS <= len(national) < len(written) else (written,)
+    return Fragment(("+" + written, written), suffixes)
 
 
 async def find(
@@ -88,7 +89,7 @@ async def find(
         return [], None
     rows = await connection.execute(_query(user_id, which, meant, limit + 1, after))
     found = [Position(row.began_us, row.workflow_run_id) for row in rows]
-    if meant.runs is not None:  # a handful, in no order
+    if not meant.ordered:
         found = sorted(found, key=lambda one: (one.began_us, one.workflow_run_id), reverse=True)[: limit + 1]
     page = found[:limit]
     return page, page[-1] if len(found) > limit else None
@@ -101,6 +102,11 @@ class _Meant:
 
     runs: tuple[str, ...] | None = None
     numbers: tuple[frozenset[str] | Fragment, ...] = ()
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the query gives the calls in their order; else they are few, or few of each number."""
+        return self.runs is None and not any(isinstance(one, frozenset) for one in self.numbers)
 
 
 async def _meant(connection: AsyncConnection, user_id: str, which: CallFilter) -> _Meant | None:
@@ -139,12 +145,13 @@ async def _numbers(
 ) -> frozenset[str] | Fragment | None:
     """The user's numbers with this part; the part itself when they are too many, None when there are none."""
     number, backwards = CALL_NUMBERS.c.number, CALL_NUMBERS.c.backwards
-    wanted = [_range(number, prefix) for prefix in part.prefixes]
-    wanted += [] if part.suffix is None else [_range(backwards, part.suffix[::-1])]
+    wanted = [(number, prefix) for prefix in part.prefixes]
+    wanted += [(backwards, suffix[::-1]) for suffix in part.suffixes]
     found: set[str] = set()
-    for condition in wanted:
-        query = select(number).where(CALL_NUMBERS.c.user_id == user_id, condition).limit(MAX_NUMBERS + 1)
-        found.update((await connection.execute(query)).scalars())
+    for column, prefix in wanted:
+        query = select(number).where(CALL_NUMBERS.c.user_id == user_id, _range(column, prefix))
+        rows = await connection.execute(query.order_by(column).limit(MAX_NUMBERS + 1))
+        found.update(rows.scalars())
     if len(found) > MAX_NUMBERS:
         return part
     return frozenset(found) or None
@@ -176,27 +183,32 @@ def _query(user_id: str, which: CallFilter, meant: _Meant, limit: int, after: Po
     if meant.runs is not None:
         conditions += [_either(numbers) for numbers in meant.numbers]
         return base.where(columns.workflow_run_id.in_(meant.runs), *conditions)
-    sets = sorted(meant.numbers, key=lambda one: len(one) if isinstance(one, frozenset) else MAX_NUMBERS + 1)
-    if not sets or isinstance(sets[0], Fragment):
-        conditions += [_either(numbers) for numbers in sets]
-        query = base.where(*conditions)
-        return query.order_by(columns.began_us.desc(), columns.workflow_run_id.desc()).limit(limit)
-    conditions += [_either(numbers) for numbers in sets[1:]]
-    merged = union_all(*_branches(base, sets[0], conditions)).subquery()
-    query = select(merged.c.began_us, merged.c.workflow_run_id)
-    return query.order_by(merged.c.began_us.desc(), merged.c.workflow_run_id.desc()).limit(limit)
+    if meant.ordered:
+        conditions += [_either(numbers) for numbers in meant.numbers]
+        return _newest(base.where(*conditions), limit)
+    fewest, *others = sorted(
+        meant.numbers, key=lambda one: len(one) if isinstance(one, frozenset) else MAX_NUMBERS + 1
+    )
+    assert isinstance(fewest, frozenset)
+    conditions += [_either(numbers) for numbers in others]
+    branches = [
+        _newest(branch, limit).subquery() for branch in _branches(base.where(*conditions), sorted(fewest))
+    ]
+    merged = union_all(*(select(branch) for branch in branches)).subquery()
+    return select(merged.c.began_us, merged.c.workflow_run_id)
 
 
-def _branches(
-    base: Select[Any], numbers: Collection[str], conditions: Sequence[ColumnElement[bool]]
-) -> list[Select[Any]]:
+def _newest(query: Select[Any], limit: int) -> Select[Any]:
+    return query.order_by(CALLS.c.began_us.desc(), CALLS.c.workflow_run_id.desc()).limit(limit)
+
+
+def _branches(base: Select[Any], numbers: Sequence[str]) -> list[Select[Any]]:
     """The calls from each number, and those to each; a call between two of them is in one branch only."""
     from_number, to_number = CALLS.c.from_number, CALLS.c.to_number
-    ordered = sorted(numbers)
-    from_elsewhere = or_(from_number.is_(None), from_number.not_in(ordered))
+    from_elsewhere = or_(from_number.is_(None), from_number.not_in(numbers))
     return [
-        *(base.where(*conditions, from_number == number) for number in ordered),
-        *(base.where(*conditions, to_number == number, from_elsewhere) for number in ordered),
+        *(base.where(from_number == number) for number in numbers),
+        *(base.where(to_number == number, from_elsewhere) for number in numbers),
     ]
 
 
@@ -205,8 +217,7 @@ def _either(numbers: frozenset[str] | Fragment) -> ColumnElement[bool]:
     if isinstance(numbers, frozenset):
         return or_(*(column.in_(sorted(numbers)) for column in columns))
     texts = [column.startswith(prefix, autoescape=True) for column in columns for prefix in numbers.prefixes]
-    if numbers.suffix is not None:
-        texts += [column.endswith(numbers.suffix, autoescape=True) for column in columns]
+    texts += [column.endswith(suffix, autoescape=True) for column in columns for suffix in numbers.suffixes]
     return or_(*texts)
 
 

@@ -95,7 +95,6 @@ CALLS: Final = Table(
     Index(None, "user_id", "status", "began_us", "workflow_run_id"),
     Index(None, "user_id", "workflow_id", "began_us", "workflow_run_id"),
     Index(None, "provider_call_id"),
-    Index("ix_calls_active", "began_us", postgresql_where=text("active"), sqlite_where=text("active")),
     comment="The record of each call, with the facts it follows from.",
 )
 

@@ -38,6 +38,7 @@ def upgrade() -> None:
     op.create_index("ix_call_numbers_user_id_backwards", "call_numbers", ["user_id", "backwards", "number"])
     _fill()
     op.drop_index("ix_calls_user_id_began_us_workflow_run_id", "calls")
+    op.drop_index("ix_calls_active", "calls")
     op.create_index(
         "ix_calls_newest",
         "calls",
@@ -65,6 +66,13 @@ def downgrade() -> None:
     op.drop_index("ix_calls_live", "calls")
     op.drop_index("ix_calls_newest", "calls")
     op.create_index("ix_calls_user_id_began_us_workflow_run_id", "calls", ["user_id", *_NEWEST_FIRST])
+    op.create_index(
+        "ix_calls_active",
+        "calls",
+        ["began_us"],
+        postgresql_where=sa.text("active"),
+        sqlite_where=sa.text("active"),
+    )
     op.drop_table("call_numbers")
     op.drop_column("calls", "answer_ms")
 
