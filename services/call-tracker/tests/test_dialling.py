@@ -33,7 +33,7 @@ class Held:
         """A configuration with numbers; `*` marks the default caller ID, `-` an inactive number."""
         self.configurations[configuration_id] = ConfigurationRecord(
             configuration_id=configuration_id, user_id=user_id, provider="twilio", name="c",
-            account=f"AC-{configuration_id}", sealed_credentials="", **more,
+            account=f"AC-{configuration_id}", sealed_credentials="", **{"verification": "verified", **more},
         )  # fmt: skip
         for number in numbers:
             self.numbers.append(
@@ -119,6 +119,7 @@ def test_every_refusal_has_its_reason() -> None:
     assert refused(one, from_number=B, configuration_id="c1") == "not-your-number"
     assert refused(Held().having("c1", A + "-"), from_number=A) == "not-your-number"
     assert refused(Held().having("c1", A, verification="refused")) == "configuration-unverified"
+    assert refused(Held().having("c1", A, verification="not-verified")) == "configuration-unverified"
     rules = DiallingRules(countries=("US",), denied_prefixes=("+1900",))
     assert refused(Held().having("c1", A, dialling_rules=rules)) == "country-not-allowed"
     assert refused(Held().having("c1", A, dialling_rules=rules), to="+19005550199") == "number-not-allowed"

@@ -38,7 +38,14 @@ from offhook.topics import CALL_COMMANDS, CALL_EVENTS
 
 PATIENCE_S: Final = 1.5
 MAY_APPEAR: Final = frozenset(
-    {"unknown-workflow", "unknown-configuration", "no-configuration", "no-active-number", "not-your-number"}
+    {
+        "unknown-workflow",
+        "unknown-configuration",
+        "no-configuration",
+        "configuration-unverified",
+        "no-active-number",
+        "not-your-number",
+    }
 )
 """Refusals that may be true only until the directories have heard of the newest changes."""
 

@@ -94,6 +94,12 @@ def check_usable(configuration: ConfigurationRecord) -> None:
             "The provider refused the configuration's credentials: correct them and try them again.",
             conflict=True,
         )
+    if configuration.verification != "verified":
+        raise Refusal(
+            "configuration-unverified",
+            "The provider has not accepted the configuration's credentials yet: try them, then dial.",
+            conflict=True,
+        )
 
 
 def check_allowed(configuration: ConfigurationRecord, number: str) -> None:
