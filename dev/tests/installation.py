@@ -268,13 +268,18 @@ class Installation:
             )  # fmt: skip
         paused = {"twilio": PAUSED["twilio"], "vonage": PAUSED["vonage"] | {"private_key": private_key}}
         for provider in PROVIDERS:
-            self.configurations[provider] = await self._configuration(provider, keys[provider])
-            self.paused[provider] = await self._configuration(provider, paused[provider], paused=True)
+            self.configurations[provider] = await self.configuration(provider, keys[provider])
+            self.paused[provider] = await self.configuration(
+                provider, paused[provider], name=f"{provider} paused", paused=True
+            )
 
-    async def _configuration(self, provider: str, keys: Mapping[str, str], paused: bool = False) -> str:
+    async def configuration(
+        self, provider: str, keys: Mapping[str, str], *, name: str = "", **more: Any
+    ) -> str:
+        """An account at a provider, with what the API takes beside."""
         made = await self.demo.post(
             "/telephony-configurations",
-            {"name": f"{provider} {paused=}", "provider": provider, "credentials": keys, "paused": paused},
+            {"name": name or provider, "provider": provider, "credentials": keys} | more,
         )
         self._count(CONFIGURATIONS)
         return str(made["configuration_id"])

@@ -150,6 +150,12 @@ class Stack:
                 raise outcome  # the first one is told; the others usually follow from it
 
     @property
+    def redis_url(self) -> str:
+        """Where Redis is, once the stack runs."""
+        assert self._redis_url is not None
+        return self._redis_url
+
+    @property
     def servers(self) -> dict[str, Server]:
         """Everything that runs, by name."""
         base: list[Server] = [server for server in (self._kafka, self._redis) if server is not None]
