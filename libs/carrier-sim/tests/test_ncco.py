@@ -92,3 +92,10 @@ def test_unknown_fields_are_warned_about() -> None:
 @pytest.mark.parametrize("media_type", ["text/plain", "text/html", ""])
 def test_only_json_is_an_ncco(media_type: str) -> None:
     assert codes(ncco.read(b"[]", media_type)) == ["vonage-content-type"]
+
+
+def test_a_notify_names_one_url_and_has_a_payload() -> None:
+    action = {"action": "notify", "payload": {}, "eventUrl": ["https://a.example/x"]}
+    assert ncco.read_actions([action]).actions == (ncco.Notify({}, "https://a.example/x"),)
+    assert ncco.read_actions([{**action, "payload": "text"}]).failed
+    assert ncco.read_actions([{**action, "eventUrl": "https://a.example/x"}]).failed

@@ -135,8 +135,11 @@ async def test_who_answered_is_told_once_and_to_an_agent_that_comes_later_too(ri
     await rig.call()
     first = await agent.connection()
     await first.hears("start")
-    for _ in range(2):
-        await notice(rig, AnsweredByNotice(workflow_run_id=rig.twilio_run(), result="machine"))
+    for account, result in ((rig.sid, "machine"), (rig.sid, "machine"), ("AC-of-a-stranger", "human")):
+        said = AnsweredByNotice(
+            workflow_run_id=rig.twilio_run(), provider="twilio", account=account, result=result
+        )
+        await notice(rig, said)
     await notice(rig, TransferNotice(workflow_run_id=rig.twilio_run(), result="unsupported"))
     await first.hears("transfer")
     assert first.said("answered-by") == [{"event": "answered-by", "result": "machine"}]

@@ -2,11 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offhook.identities import ID_PATTERN
+from offhook.identities import ID_PATTERN, transfer_path
 from webhook_gateway.call_urls import (
     Continuation,
     MediaLeg,
+    Transferred,
     attempt_of,
+    continuation,
     continuation_of,
     continue_url,
     media_leg_of,
@@ -32,6 +34,37 @@ def test_a_media_leg_url_reads_back(workflow, user, run, attempt):
     url = media_leg_url("https://voice.example.com:8443", leg, run)
     assert media_leg_of(url.partition("?")[2]) == leg
     assert continuation_of(url) == Continuation(workflow, user, run, attempt)
+
+
+@given(ids, ids, ids.filter(lambda run: run != "inbound"), attempts, ids)
+def test_what_follows_a_transfer_keeps_its_name(workflow, user, run, attempt, after):
+    url = continue_url("https://voice.example.com", workflow, user, run, attempt, after)
+    assert continuation_of(url) == Continuation(workflow, user, run, attempt + 1, after)
+    leg = MediaLeg(workflow, user, attempt, after)
+    assert media_leg_of(media_leg_url("https://voice.example.com", leg, run).partition("?")[2]) == leg
+
+
+@given(ids, ids, ids, st.sampled_from(["cold", "busy", "no-answer"]), st.text(min_size=1, max_size=128), ids)
+def test_a_transfers_url_reads_back(workflow, user, run, word, call, after):
+    read = continuation_of(
+        "https://voice.example.com" + transfer_path(workflow, user, run, word, call, after)
+    )
+    assert read is not None
+    assert read.transferred == Transferred(word, call, after)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "transfer=cold",
+        "transfer=hot&call=CA1&after=x",
+        "transfer=cold&call=&after=x",
+        "transfer=busy&call=CA1&after=/",
+    ],
+)
+def test_a_query_that_is_no_transfers_says_nothing_about_one(query):
+    assert continuation("w1", "u1", "r1", query).transferred is None
 
 
 @pytest.mark.parametrize(

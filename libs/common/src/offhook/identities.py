@@ -6,6 +6,7 @@ A *run* is one call. Ids are opaque; they carry no secret and may be logged.
 import re
 import uuid
 from typing import Final
+from urllib.parse import urlencode
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID = re.compile(ID_PATTERN)
@@ -54,6 +55,15 @@ def new_id() -> str:
 def webhook_path(workflow_id: str, user_id: str, workflow_run_id: str) -> str:
     """Where a provider asks for the instructions of one call."""
     return f"{TELEPHONY_PREFIX}/webhook/{workflow_id}/{user_id}/{workflow_run_id}"
+
+
+def transfer_path(
+    workflow_id: str, user_id: str, workflow_run_id: str, word: str, provider_call_id: str, transfer_id: str
+) -> str:
+    """Where a provider asks how a call goes on that was transferred. `word` is `cold`, when the request itself says what
+    became of it, or what became of it. `provider_call_id` is the call's own leg: not every such request names it."""
+    query = urlencode({"transfer": word, "call": provider_call_id, "after": transfer_id})
+    return f"{webhook_path(workflow_id, user_id, workflow_run_id)}?{query}"
 
 
 def status_path(workflow_run_id: str = DERIVED_RUN) -> str:

@@ -82,6 +82,8 @@ class CallControl:
     def take_notice(self, notice: EventData) -> None:
         """Tell the agent; what cannot be told now stands in the next agent's beginning."""
         if isinstance(notice, AnsweredByNotice):
+            if not self._facts.is_of(notice.provider, notice.account):
+                return
             news = notice.result != self._answered_by
             self._answered_by = notice.result
             if news:

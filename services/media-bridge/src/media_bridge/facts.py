@@ -97,6 +97,10 @@ class SessionFacts:
         self._session = str(epoch) if epoch else new_id()
         self._keys = 0
 
+    def is_of(self, provider: str, account: str) -> bool:
+        """Whether the call is one of this account."""
+        return (self._configuration.provider, self._configuration.account) == (provider, account)
+
     def media_started(self) -> None:
         self._event(
             MediaStarted(

@@ -8,11 +8,13 @@ from fastapi import FastAPI
 
 from offhook.bus import Bus
 from offhook.bus.outlet import Outlet
+from offhook.call_leases import CallLeases
 from offhook.http import create_app
 from offhook.records import ConfigurationRecord
 from offhook.security.keyring import Keyring
 from offhook.security.tokens import MediaTokens
 from offhook.topics import WEBHOOK_REPLAYS
+from webhook_gateway.admission import CallAdmission
 from webhook_gateway.audit import AuditTrail
 from webhook_gateway.credentials import CredentialBook
 from webhook_gateway.directory import Records
@@ -57,6 +59,11 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
         tokens=MediaTokens.parse(settings.token_key),
         limits=Limits(per_window=settings.reconnect_limit),
         token_ttl_s=settings.media_token_ttl_s,
+        admission=CallAdmission(
+            CallLeases(state.redis),
+            user_max_concurrent=settings.user_max_concurrent_calls,
+            user_max_per_s=settings.user_max_calls_per_s,
+        ),
     )
 
     @asynccontextmanager

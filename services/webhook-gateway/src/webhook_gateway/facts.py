@@ -2,13 +2,25 @@
 same facts."""
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from offhook.events import CallReceived, Event, EventData, InstructionsServed, StatusReported, new_event
+from offhook.events import (
+    AnsweredByNotice,
+    CallReceived,
+    Event,
+    EventData,
+    InstructionsServed,
+    StatusReported,
+    TransferEnded,
+    TransferResult,
+    new_event,
+)
+from offhook.events.calls import AnsweredBy, TransferMode
 from offhook.identities import DERIVED_RUN, derived_id, inbound_run_id
 from offhook.providers.base import CallRequest, StatusReport
 from offhook.records import ConfigurationRecord
-from webhook_gateway.policy import Connect, Decision, Route
+from webhook_gateway.call_urls import Transferred
+from webhook_gateway.policy import Connect, Decision, Join, Refuse, Route
 
 SOURCE: Final = "/webhook-gateway"
 
@@ -21,6 +33,13 @@ def _event(data: EventData, run: str, time: datetime, *identity: str) -> Event[E
         subject=run,
         event_id=derived_id(data.TYPE, run, *identity),
     )
+
+
+def kind_of(decision: Decision) -> Literal["connect", "hangup", "refuse"]:
+    """The decision in the word of `InstructionsServed`."""
+    if isinstance(decision, Connect | Join):
+        return "connect"
+    return "refuse" if isinstance(decision, Refuse) else "hangup"
 
 
 def inbound_run(configuration: ConfigurationRecord, call: CallRequest) -> str:
@@ -102,6 +121,30 @@ def status_reported(
     return _event(data, run, time, configuration.provider, *report.identity)
 
 
+def answered_by(
+    configuration: ConfigurationRecord, report: StatusReport, run: str, time: datetime
+) -> Event[EventData] | None:
+    """What the agent shall be told when a callback says who answered."""
+    if report.answered_by is None or report.leg != "phone":
+        return None
+    data = AnsweredByNotice(
+        workflow_run_id=run,
+        provider=configuration.provider,
+        account=configuration.account,
+        result=cast(AnsweredBy, report.answered_by),
+    )
+    return _event(data, run, time, configuration.provider, *report.identity)
+
+
+def transfer_ended(
+    transferred: Transferred, result: TransferResult, run: str, time: datetime
+) -> Event[EventData]:
+    """What became of a transfer. One event for one transfer, whoever asks how often."""
+    mode: TransferMode = "cold" if transferred.word == "cold" else "warm"
+    data = TransferEnded(workflow_run_id=run, mode=mode, result=result)
+    return _event(data, run, time, transferred.transfer_id)
+
+
 def instructions_served(
     configuration: ConfigurationRecord,
     provider_call_id: str,
@@ -112,13 +155,12 @@ def instructions_served(
     time: datetime,
 ) -> Event[EventData]:
     """What the provider is told to do. One event for one request, however often the provider repeats it."""
-    kind: Literal["connect", "hangup"] = "connect" if isinstance(decision, Connect) else "hangup"
     data = InstructionsServed(
         workflow_run_id=run,
         provider=configuration.provider,
         account=configuration.account,
         provider_call_id=provider_call_id,
-        kind=kind,
+        kind=kind_of(decision),
         reason=None if isinstance(decision, Connect) else decision.reason.value,
         elapsed_ms=round(elapsed_ms, 3),
     )

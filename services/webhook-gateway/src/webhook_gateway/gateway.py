@@ -15,7 +15,14 @@ import structlog
 
 from offhook.bus import EventTooLarge, OutletError
 from offhook.bus.outlet import Outlet
-from offhook.events import TERMINAL_STATUSES, CallDirection, Event, EventData, WebhookAudited
+from offhook.events import (
+    TERMINAL_STATUSES,
+    CallDirection,
+    Event,
+    EventData,
+    TransferResult,
+    WebhookAudited,
+)
 from offhook.identities import (
     derived_id,
     inbound_run_id,
@@ -23,6 +30,7 @@ from offhook.identities import (
     websocket_origin,
 )
 from offhook.providers.base import (
+    GOING_ON,
     CallRequest,
     ConnectPlan,
     HttpAnswer,
@@ -37,13 +45,15 @@ from offhook.records import ConfigurationRecord
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
 from offhook.telemetry.tracing import call_span
-from offhook.topics import CALL_EVENTS
+from offhook.topics import CALL_EVENTS, CALL_NOTICES
 from webhook_gateway import facts
+from webhook_gateway.admission import CallAdmission
 from webhook_gateway.audit import AuditTrail
 from webhook_gateway.call_urls import (
     Continuation,
     MediaLeg,
-    attempt_of,
+    Transferred,
+    continuation,
     continuation_of,
     continue_url,
     media_leg_of,
@@ -54,8 +64,10 @@ from webhook_gateway.policy import (
     CallMarks,
     Connect,
     Decision,
+    Join,
     Limits,
     Reason,
+    Refuse,
     Route,
     Say,
     decide,
@@ -126,12 +138,16 @@ class _Arrival:
 @dataclass(frozen=True, slots=True)
 class _Call:
     """The call that gets instructions. `attempt` is the number of the connect that is asked for; `party` says
-    who calls whom, where the request does."""
+    who calls whom, where the request does. `after` names the last transfer it came back from, `transferred` is what became
+    of one that is just over. `begins`: it is an inbound call's first question, and counts against limits."""
 
     workflow_run_id: str
     provider_call_id: str
     attempt: int
     party: Mapping[str, str] | None = None
+    after: str = ""
+    transferred: TransferResult | None = None
+    begins: bool = False
 
 
 class Gateway:
@@ -149,6 +165,7 @@ class Gateway:
         tokens: MediaTokens,
         limits: Limits,
         token_ttl_s: int,
+        admission: CallAdmission,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -159,6 +176,7 @@ class Gateway:
         self._audit = audit
         self._tokens = tokens
         self._limits = limits
+        self._admission = admission
         self._token_ttl_s = token_ttl_s
         self._clock = clock
         self._sleep = sleep
@@ -300,22 +318,37 @@ class Gateway:
             route = route_run(
                 arrival.proven.configurations, leg.workflow_id, leg.user_id, self._records.workflow
             )
-            await self._serve(arrival, route, _Call(run, phone_call_id, leg.attempt), [told], outcome)
+            call = _Call(run, phone_call_id, leg.attempt, after=leg.after)
+            await self._serve(arrival, route, call, [told], outcome)
             return
+        notice = facts.answered_by(configuration, report, run, self._time())
         attributes = {
             "offhook.provider": configuration.provider,
             "offhook.status": report.provider_status[:64],
         }
         with call_span("status", run, attributes=attributes):
             await self._outlet.emit(CALL_EVENTS, told)
+            if notice is not None and report.answered_by is not None:
+                # Before the notice: an agent that comes after it finds it there.
+                account = (configuration.provider, configuration.account)
+                await self._state.note_answered_by(run, account, report.answered_by)
+                await self._outlet.emit(CALL_NOTICES, notice)
         if report.leg == "phone" and report.status in TERMINAL_STATUSES and phone_call_id is not None:
             await self._state.mark_over((configuration.provider, configuration.account, phone_call_id))
 
     async def _instruct(self, target: Target, arrival: _Arrival, outcome: Outcome) -> None:
         """A request for instructions."""
+        named = self._named(target, arrival.request)
+        if named is not None and named.transferred is not None:
+            # Not every provider says in such a request which call of ours it is about; the URL does.
+            await self._after_transfer(arrival, named, named.transferred, outcome)
+            return
         asked = arrival.adapter.webhooks.parse_call(arrival.request)
         outcome.provider_call_id = asked.provider_call_id
-        known = self._continuation(target, arrival, asked)
+        known = named or (continuation_of(asked.failed_url) if asked.failed_url else None)
+        if known is not None and known.transferred is not None:
+            await self._after_transfer(arrival, known, known.transferred, outcome, fallback=True)
+            return
         if known is not None:
             outcome.workflow_run_id = known.workflow_run_id
             route = route_run(
@@ -325,7 +358,9 @@ class Gateway:
             if asked.direction == "inbound" and not derived:
                 route = replace(route, trouble=Reason.FOREIGN_CALL)
             party = _party(asked, "inbound" if derived else "outbound")
-            call = _Call(known.workflow_run_id, asked.provider_call_id, known.attempt, party)
+            call = _Call(
+                known.workflow_run_id, asked.provider_call_id, known.attempt, party, after=known.after
+            )
             await self._serve(arrival, route, call, [], outcome)
             return
         if asked.direction == "outbound":
@@ -340,15 +375,45 @@ class Gateway:
         run = inbound_run_id(configuration.provider, configuration.account, asked.provider_call_id)
         outcome.workflow_run_id = run
         told = facts.received(route, asked, run, self._time())
-        call = _Call(run, asked.provider_call_id, 1, _party(asked, "inbound"))
+        call = _Call(run, asked.provider_call_id, 1, _party(asked, "inbound"), begins=True)
         await self._serve(arrival, route, call, told, outcome)
 
-    def _continuation(self, target: Target, arrival: _Arrival, asked: CallRequest) -> Continuation | None:
-        """The run a request is about, where its path, or the URL a fallback is for, says it."""
+    def _named(self, target: Target, request: HttpRequest) -> Continuation | None:
+        """The run a request is about, where its path says it."""
         if target.workflow_run_id and target.workflow_id and target.user_id:
-            attempt = attempt_of(arrival.request.query)
-            return Continuation(target.workflow_id, target.user_id, target.workflow_run_id, attempt)
-        return continuation_of(asked.failed_url) if asked.failed_url else None
+            return continuation(target.workflow_id, target.user_id, target.workflow_run_id, request.query)
+        return None
+
+    async def _after_transfer(
+        self,
+        arrival: _Arrival,
+        known: Continuation,
+        transferred: Transferred,
+        outcome: Outcome,
+        *,
+        fallback: bool = False,
+    ) -> None:
+        """A call was transferred: it is told what became of that, and connected to the agent again if it came to
+        nothing."""
+        run = outcome.workflow_run_id = known.workflow_run_id
+        outcome.provider_call_id = transferred.provider_call_id
+        result: TransferResult
+        if transferred.word == "cold":
+            progress = arrival.adapter.webhooks.parse_transfer(arrival.request)
+            going_on = progress is None or progress == GOING_ON
+            if going_on and not fallback:
+                outcome.answer = arrival.adapter.webhooks.acknowledge()
+                return
+            # The provider could not use the answer to what it said about the transfer, and does not say it again.
+            result = "failed" if progress is None or progress == GOING_ON else progress
+        else:
+            result = transferred.word
+        route = route_run(
+            arrival.proven.configurations, known.workflow_id, known.user_id, self._records.workflow
+        )
+        call = _Call(run, transferred.provider_call_id, 1, after=transferred.transfer_id, transferred=result)
+        told = facts.transfer_ended(transferred, result, run, self._time())
+        await self._serve(arrival, route, call, [told], outcome)
 
     async def _serve(
         self, arrival: _Arrival, route: Route, call: _Call, told: list[Event[EventData]], outcome: Outcome
@@ -361,10 +426,13 @@ class Gateway:
             name = (configuration.provider, configuration.account, call.provider_call_id)
             own = is_derived_run(run, configuration, call.provider_call_id)
             marks = await self._state.marks(run, name, own=own, party=call.party)
-        decision = decide(route, marks, call.attempt, self._limits)
+        decision = decide(route, marks, call.attempt, self._limits, call.transferred)
         origins = self._records.origins()
         if isinstance(decision, Connect) and not origins:
             decision = decide_without_route(Reason.NO_PUBLIC_URL)
+        if call.begins and isinstance(decision, Connect):
+            full = await self._admission.admit(run, configuration, self._time())
+            decision = Refuse(Reason.LIMIT_REACHED) if full else decision
         if isinstance(decision, Connect):
             plan = self._plan(arrival, configuration, decision, call, origins[0])
             outcome.answer = arrival.adapter.webhooks.connect(plan)
@@ -377,7 +445,7 @@ class Gateway:
             # The run is somebody else's: nothing may be told about it. A media leg's status neither.
             return
         elapsed_s = time.perf_counter() - arrival.started
-        kind = "connect" if isinstance(decision, Connect) else "hangup"
+        kind = facts.kind_of(decision)
         metrics.INSTRUCTIONS.labels(configuration.provider, kind, outcome.reason or "").inc()
         metrics.INSTRUCTIONS_SECONDS.labels(configuration.provider).observe(elapsed_s)
         served = facts.instructions_served(
@@ -411,20 +479,26 @@ class Gateway:
             token = self._tokens.mint(run, configuration.account, call.provider_call_id, expires_at, nonce)
         except ValueError as error:
             raise RequestError(f"no media token can be made for this call: {error}") from error
-        leg = MediaLeg(workflow.workflow_id, workflow.user_id, call.attempt + 1)
+        leg = MediaLeg(workflow.workflow_id, workflow.user_id, call.attempt + 1, call.after)
         return ConnectPlan(
             media_url=websocket_origin(origin) + media_path(*ids),
             token=token,
-            continue_url=continue_url(origin, *ids, call.attempt),
+            continue_url=continue_url(origin, *ids, call.attempt, call.after),
             status_url=media_leg_url(origin, leg, run),
             workflow_run_id=run,
             provider_call_id=call.provider_call_id,
             sample_rate=workflow.sample_rate,
+            transfer=call.transferred,
         )
 
     def _say(self, arrival: _Arrival, decision: Decision) -> HttpAnswer:
         if isinstance(decision, Say):
             return arrival.adapter.webhooks.say_and_hang_up(decision.text, decision.language)
+        documents = arrival.adapter.documents
+        if isinstance(decision, Join):
+            return documents.answer(documents.join(decision.room))
+        if isinstance(decision, Refuse):
+            return documents.busy()
         return arrival.adapter.webhooks.hang_up()
 
     def _time(self) -> datetime:

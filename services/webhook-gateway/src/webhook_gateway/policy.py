@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from offhook.events import TransferResult
 from offhook.identities import inbound_run_id
 from offhook.records import ConfigurationRecord, NoAgentFallback, NumberRecord, WorkflowRecord
 
@@ -34,6 +35,10 @@ class Reason(StrEnum):
     CALL_OVER = "call-over"
     NO_AGENT = "no-agent"
     RECONNECT_LIMIT = "reconnect-limit"
+    LIMIT_REACHED = "limit-reached"
+    TRANSFERRED = "transferred"
+    JOINED = "joined"
+    CONSULTATION_OVER = "consultation-over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class CallMarks:
 
     `ended`: it was ended on purpose. `no_agent`: the bridge gave up on agents. `over`: the provider said that
     it has ended. `foreign`: the run belongs to another call. `connects`: instructions to connect in the
-    running window, this one included.
+    running window, this one included. `join`: the agent puts the caller of that run through to this call;
+    `join_over`: who waits no more.
     """
 
     ended: bool = False
@@ -64,6 +70,8 @@ class CallMarks:
     over: bool = False
     foreign: bool = False
     connects: int = 1
+    join: str = ""
+    join_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,22 @@ class End:
     reason: Reason
 
 
-Decision = Connect | Say | End
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Refuse the call before it is answered: there is no place for it."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Put the call together with the caller who waits in `room`."""
+
+    room: str
+    reason: Reason = Reason.JOINED
+
+
+Decision = Connect | Say | End | Refuse | Join
 
 FindNumber = Callable[[ConfigurationRecord, str], NumberRecord | None]
 FindWorkflow = Callable[[str], WorkflowRecord | None]
@@ -168,8 +191,11 @@ def is_derived_run(workflow_run_id: str, configuration: ConfigurationRecord, pro
     return workflow_run_id == inbound_run_id(configuration.provider, configuration.account, provider_call_id)
 
 
-def decide(route: Route, marks: CallMarks, attempt: int, limits: Limits) -> Decision:
-    """What to do with a routed call. `attempt` counts this call's connects from 1, as its own URLs say."""
+def decide(
+    route: Route, marks: CallMarks, attempt: int, limits: Limits, transferred: TransferResult | None = None
+) -> Decision:
+    """What to do with a routed call. `attempt` counts this call's connects from 1, as its own URLs say; `transferred` is
+    what became of the transfer it comes back from."""
     words = route.workflow.fallback if route.workflow is not None else _DEFAULT_WORDS
     if marks.foreign:
         return Say(words.message, words.language, Reason.FOREIGN_CALL)
@@ -177,6 +203,10 @@ def decide(route: Route, marks: CallMarks, attempt: int, limits: Limits) -> Deci
         return End(Reason.CALL_OVER)
     if marks.ended:
         return End(Reason.ENDED)
+    if transferred == "completed":
+        return End(Reason.TRANSFERRED)
+    if marks.join:
+        return End(Reason.CONSULTATION_OVER) if marks.join_over else Join(marks.join)
     if route.trouble is not None or route.workflow is None:
         return Say(words.message, words.language, route.trouble or Reason.WORKFLOW_UNKNOWN)
     if marks.no_agent:

@@ -1,6 +1,6 @@
 """The gateway's settings, beside those every service has."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,12 @@ class GatewaySettings(ServiceSettings):
         ge=1,
         le=1000,
         description="connects of one call in the window, before the caller hears the fallback",
+    )
+    user_max_concurrent_calls: int | None = Field(
+        None, ge=0, description="calls of one user that may be live at a time, in and out; not set: no limit"
+    )
+    user_max_calls_per_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="calls of one user that may begin within a second; not set: no limit"
     )
     spool_max_bytes: int = Field(
         256 * 1024 * 1024,

@@ -7,10 +7,11 @@ connects are counted in this process alone.
 |---|---|---|
 | `offhook:ended:{run}` | bridge, number-sync | the run was ended on purpose |
 | `offhook:fallback:{run}` | bridge | no agent could be reached: the caller gets the fallback words |
+| `offhook:join:{run}` | bridge | the agent puts the caller who waits through to this call |
 | `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
 | `offhook:call-of:{run}` | gateway | the only call that may act for the run |
-| `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, for the bridge to tell
-the agent; `provider` and `account` of a dialled call |
+| `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, `answered_by`, for the
+bridge to tell the agent; of a dialled call `provider` and `account`, and `transfer_of`: the run that waits to be joined |
 | `offhook:connects:{run}` | gateway | connects in the running window |
 | `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request
 |
@@ -19,6 +20,7 @@ the agent; `provider` and `account` of a dialled call |
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Final
 
@@ -71,6 +73,11 @@ class SharedState:
         self._clock = clock
         self._monotonic = monotonic
         self._local: dict[str, tuple[int, int]] = {}
+
+    @property
+    def redis(self) -> SharedRedis:
+        """The connection, for what else shares it."""
+        return self._shared
 
     @property
     def problem(self) -> str | None:
@@ -135,6 +142,7 @@ class SharedState:
                     f"offhook:ended:{workflow_run_id}",
                     f"offhook:fallback:{workflow_run_id}",
                     f"offhook:over:{call_name}",
+                    f"offhook:join:{workflow_run_id}",
                 )
                 pipe.incr(counter)
                 pipe.expire(counter, self._window_s, nx=True)
@@ -151,8 +159,34 @@ class SharedState:
             return CallMarks(connects=self._count_locally(workflow_run_id))
         if not answer:
             return CallMarks(foreign=True)
-        ended, no_agent, over = (mark is not None for mark in answer[0])
-        return CallMarks(ended, no_agent, over, connects=int(answer[1]))
+        ended, no_agent, over, joined = (mark is not None for mark in answer[0])
+        marks = CallMarks(ended, no_agent, over, connects=int(answer[1]))
+        return await self._joined(marks, workflow_run_id) if joined else marks
+
+    async def _joined(self, marks: CallMarks, workflow_run_id: str) -> CallMarks:
+        async def ask() -> tuple[str | None, bool]:
+            found: list[Any] = await self._redis.hmget(f"offhook:call:{workflow_run_id}", "transfer_of")
+            waiting = found[0]
+            if waiting is None:
+                return None, False
+            names: list[Any] = await self._redis.mget(f"offhook:call-of:{waiting}")
+            call_name = names[0]
+            return waiting, call_name is not None and bool(
+                await self._redis.exists(f"offhook:over:{call_name}")
+            )
+
+        room, over = await self._shared.ask("marks", ask) or (None, False)
+        return replace(marks, join=room or "", join_over=over)
+
+    async def note_answered_by(self, workflow_run_id: str, account: tuple[str, str], result: str) -> None:
+        """Who answered a call, for an agent that is not there yet. Only the account that dialled can say it."""
+        key = f"offhook:call:{workflow_run_id}"
+
+        async def ask() -> None:
+            if await self._redis.hmget(key, "provider", "account") == list(account):
+                await self._redis.hset(key, "answered_by", result)
+
+        await self._shared.ask("note-answered-by", ask)
 
     async def mark_over(self, call: tuple[str, str, str]) -> None:
         """The provider said that the call has ended: it gets no more instructions to connect."""

@@ -258,7 +258,19 @@ class VonageCall(LiveCall):
                         return following
                 case ncco.Conversation() as conversation:
                     await phone_leg.confer(self, conversation, line)
+                case ncco.Notify() as notify:
+                    if (following := await self._notify(notify)) is not None:
+                        return following
         return None
+
+    async def _notify(self, notify: ncco.Notify) -> ncco.Ncco | None:
+        fields = {
+            "payload": dict(notify.payload),
+            "conversation_uuid": self.conversation_uuid,
+            "timestamp": timestamp(datetime.now(UTC)),
+        }
+        webhook = Webhook(notify.event_url, notify.event_method, 1.0, 10.0)
+        return await self.ask_event(webhook, fields, may_answer=True)
 
     # --- legs ----------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ _MAX_AUTHORIZATION = 8191
 
 RATES = {"audio/l16;rate=8000": 8000, "audio/l16;rate=16000": 16000, "audio/l16;rate=24000": 24000}
 
-_OTHER_ACTIONS = {"record", "stream", "input", "notify", "transfer"}
+_OTHER_ACTIONS = {"record", "stream", "input", "transfer"}
+_NOTIFY_FIELDS = {"action", "payload", "eventUrl", "eventMethod"}
 _CONNECT_FIELDS = {
     "action", "endpoint", "from", "randomFromNumber", "eventType", "timeout", "limit", "machineDetection",
     "advancedMachineDetection", "eventUrl", "eventMethod", "ringbackTone",
@@ -91,7 +92,16 @@ class Wait:
     seconds: float
 
 
-Action = Connect | ConnectPhone | Conversation | Talk | Wait
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell an event URL, which may answer with another NCCO."""
+
+    payload: Mapping[str, Any]
+    event_url: str
+    event_method: Literal["GET", "POST"] = "POST"
+
+
+Action = Connect | ConnectPhone | Conversation | Talk | Wait | Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,8 @@ class _Reader:
                 return self.conversation(item)
             case "talk":
                 return self.talk(item)
+            case "notify":
+                return self.notify(item)
             case "wait":
                 timeout = item.get("timeout", 10)
                 if not _is_number(timeout) or not 0.1 <= timeout <= 7200:
@@ -262,6 +274,17 @@ class _Reader:
         return Conversation(
             name, item.get("startOnEnter", True), item.get("endOnExit", False), item.get("mute", False)
         )
+
+    def notify(self, item: dict[str, Any]) -> Notify:
+        self.unknown_fields(item, _NOTIFY_FIELDS, "notify")
+        payload, url, method = item.get("payload"), item.get("eventUrl"), item.get("eventMethod", "POST")
+        if not isinstance(payload, dict):
+            raise _SyntaxError("notify: payload is expected to be an object")
+        if not _is_url_list(url):
+            raise _SyntaxError(f"notify: eventUrl is expected to be an array of one URL, got {url!r}")
+        if method not in ("GET", "POST"):
+            raise _SyntaxError(f"notify: eventMethod {method!r}; GET or POST expected")
+        return Notify(payload, item["eventUrl"][0], method)
 
     def websocket(self, endpoint: dict[str, Any], **common: Any) -> Connect | None:
         kind = endpoint.get("type")

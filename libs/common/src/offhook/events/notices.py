@@ -9,9 +9,11 @@ from offhook.events.calls import AnsweredBy, CallEventData, TransferResult
 
 
 class AnsweredByNotice(CallEventData):
-    """Who answered, as the provider found out."""
+    """Who answered, as the provider found out. `account` is whose word it is: it is not about a call of another one."""
 
     TYPE: ClassVar[str] = "notice.answered-by.v1"
+    provider: str
+    account: str
     result: AnsweredBy
 
 

@@ -30,6 +30,9 @@ class Documents(Protocol):
     def join(self, name: str) -> str:
         """Enter the room `name`, and let go whoever waits there. Who leaves it ends it for both."""
 
+    def ask(self, url: str) -> str:
+        """Ask `url` for new instructions. Where that is by an event (Vonage), the request does not name the call's leg."""
+
     def answer(self, document: str) -> HttpAnswer:
         """`document` as the answer to a request for instructions."""
 

@@ -21,6 +21,9 @@ class TwilioDocuments:
     def join(self, name: str) -> str:
         return _inline(twiml.dial_conference(name, starts=True))
 
+    def ask(self, url: str) -> str:
+        return _inline(twiml.redirect(url))
+
     def answer(self, document: str) -> HttpAnswer:
         return HttpAnswer(200, twiml.CONTENT_TYPE, document.encode())
 

@@ -98,6 +98,11 @@ def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> 
     return _document(_element("Dial", content=_element("Conference", attributes, _text(name))))
 
 
+def redirect(url: str) -> bytes:
+    """Ask `url` for new TwiML. https://www.twilio.com/docs/voice/twiml/redirect"""
+    return _document(_element("Redirect", {"method": "POST"}, _text(url)))
+
+
 def say_and_hang_up(text: str, language: str) -> bytes:
     """Speak at most 1000 characters of `text`, then end the call. An odd `language` tag is left out, not
     sent."""

@@ -16,6 +16,9 @@ class VonageDocuments:
     def join(self, name: str) -> str:
         return ncco.conversation(name, starts=True).decode()
 
+    def ask(self, url: str) -> str:
+        return ncco.notify(url).decode()
+
     def answer(self, document: str) -> HttpAnswer:
         return HttpAnswer(200, ncco.CONTENT_TYPE, document.encode())
 

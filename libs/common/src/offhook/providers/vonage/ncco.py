@@ -92,6 +92,14 @@ def conversation(name: str, *, starts: bool, music_url: str | None = None) -> by
     return _document(action)
 
 
+def notify(event_url: str) -> bytes:
+    """Tell `event_url`, which may answer with a new NCCO; without one the call ends.
+
+    https://developer.vonage.com/en/voice/voice-api/ncco-reference#notify
+    """
+    return _document({"action": "notify", "payload": {}, "eventUrl": [event_url], "eventMethod": "POST"})
+
+
 def say_and_hang_up(text: str, language: str) -> bytes:
     """Speak at most 1000 characters of `text`; the call ends with the last action."""
     action = {"action": "talk", "text": text[:MAX_TEXT].encode("utf-8", "replace").decode()}
