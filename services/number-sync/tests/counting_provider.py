@@ -41,14 +41,18 @@ def twilio_error(status: int, code: int, message: str, **headers: str) -> Answer
 
 
 class CountingProvider:
-    """`dials` and `hang_ups` are what it was asked, in order. `to_dial` and `to_hang_up` are answers for the next
-    requests; when they are used up, it does as it is asked."""
+    """`dials`, `hang_ups` and `looks` are what it was asked, in order. `to_dial`, `to_hang_up` and `to_look` are answers for
+    the next requests; when they are used up, it does as it is asked: it holds the calls in `held`, and a call it is
+    asked for that is not there has ended."""
 
     def __init__(self) -> None:
         self.dials: list[dict[str, Any]] = []
         self.hang_ups: list[str] = []
+        self.looks: list[str] = []
         self.to_dial: list[Answer] = []
         self.to_hang_up: list[Answer] = []
+        self.to_look: list[Answer] = []
+        self.held: list[dict[str, Any]] = []
         self.url = ""
         self._lock = threading.Lock()
 
@@ -61,6 +65,20 @@ class CountingProvider:
         with self._lock:
             self.hang_ups.append(call_id)
             return self.to_hang_up.pop(0) if self.to_hang_up else accepted
+
+    def asked_to_look(self, path: str) -> Answer:
+        with self._lock:
+            self.looks.append(path)
+            if self.to_look:
+                return self.to_look.pop(0)
+            call_id = path.rpartition("/")[2].removesuffix(".json")
+            if path.endswith("/Calls.json"):
+                return Answer(200, {"calls": self.held, "next_page_uri": None})
+            if path == "/v1/calls":
+                return Answer(200, {"count": len(self.held), "_embedded": {"calls": self.held}})
+            name = "sid" if path.endswith(".json") else "uuid"
+            known = next((call for call in self.held if call[name] == call_id), None)
+            return Answer(200, known or {name: call_id, "status": "completed", "direction": "outbound-api"})
 
 
 def twilio_call(number: int) -> Answer:
@@ -95,6 +113,9 @@ def counting_provider() -> Iterator[CountingProvider]:
                 self._send(
                     provider.asked_to_hang_up(call_id, Answer(200, {"sid": call_id, "status": "completed"}))
                 )
+
+        def do_GET(self) -> None:
+            self._send(provider.asked_to_look(self.path.partition("?")[0]))
 
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))

@@ -1,7 +1,8 @@
 """A worker with its store, as the tests of dialling run it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,18 @@ from number_sync.configurations import Configurations
 from number_sync.database import Database
 from number_sync.orders import CommandWorker, WorkerSettings
 from number_sync.schema import commands, dials
-from offhook.events import Event, EventData, HangUp, Originate, Party, decode, new_event
+from number_sync.sync.pacing import Pacer
+from offhook.events import (
+    CommandFailed,
+    Event,
+    EventData,
+    HangUp,
+    Observe,
+    Originate,
+    Party,
+    decode,
+    new_event,
+)
 from offhook.identities import new_id
 from offhook.providers import registry
 from offhook.security.keyring import Keyring
@@ -82,12 +94,26 @@ class Desk:
         )
         return new_event(data, source="/test", time=datetime.now(UTC), subject=run_id)
 
+    def observe(self, run_id: str, **more: Any) -> Event[Observe]:
+        values: dict[str, Any] = {
+            "workflow_run_id": run_id,
+            "configuration_id": self.configuration_id,
+            "provider": self.provider,
+            "provider_call_id": None,
+        }
+        data = Observe(**(values | more))
+        return new_event(data, source="/test", time=datetime.now(UTC), subject=run_id)
+
     async def told(self, run_id: str) -> list[EventData]:
+        """What will be published of a run."""
+        return [event.data for event in await self.told_events(run_id)]
+
+    async def told_events(self, run_id: str) -> list[Event[EventData]]:
         """The call events of a run, as they will be published."""
         async with self.database.read() as connection:
             rows = await outbox.pending(connection)
         return [
-            decode(row.value.encode(), row.headers).data
+            decode(row.value.encode(), row.headers)
             for row in rows
             if row.topic == CALL_EVENTS.name and row.key == run_id
         ]
@@ -96,15 +122,19 @@ class Desk:
         """Wait until every command of these runs is done or has failed."""
 
         async def all_closed() -> bool:
-            async with self.database.read() as connection:
-                open_ones = await connection.execute(
-                    select(commands.c.seq).where(
-                        commands.c.workflow_run_id.in_(run_ids), commands.c.state == "open"
-                    )
-                )
-                return open_ones.first() is None
+            return not await self.open_commands(*run_ids)
 
         await until(all_closed)
+
+    async def open_commands(self, *run_ids: str) -> list[str]:
+        """The kinds of those that are neither done nor have failed."""
+        async with self.database.read() as connection:
+            open_ones = await connection.execute(
+                select(commands.c.kind).where(
+                    commands.c.workflow_run_id.in_(run_ids), commands.c.state == "open"
+                )
+            )
+            return list(open_ones.scalars())
 
     async def dial(self, run_id: str) -> Any:
         async with self.database.read() as connection:
@@ -132,4 +162,22 @@ def make_worker(
         api_url=lambda provider: url,
         settings=settings,
         introduce=nobody_listens,
+        pacer=Pacer(1000),
     )
+
+
+@asynccontextmanager
+async def working(*workers: CommandWorker) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def only_failure(told: list[Any]) -> CommandFailed:
+    [failure] = told
+    assert isinstance(failure, CommandFailed)
+    return failure

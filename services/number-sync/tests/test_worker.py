@@ -3,8 +3,7 @@
 import asyncio
 import base64
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,14 +17,12 @@ from counting_provider import (
     twilio_call,
     twilio_error,
 )
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from dialling import HASTY, Desk, make_worker, until
+from dialling import HASTY, Desk, make_worker, only_failure, until, working
 from running_number_sync import KEYRING, OTHER_TWILIO, PUBLIC_URL, TWILIO
 from sqlalchemy import update
 
 from number_sync.database import Database
-from number_sync.orders import CommandWorker, dials, ledger
+from number_sync.orders import dials, ledger
 from number_sync.schema import configurations
 from offhook.bus.errors import PoisonError
 from offhook.events import (
@@ -49,23 +46,6 @@ def provider() -> Iterator[CountingProvider]:
 @pytest.fixture
 async def desk(database: Database) -> Desk:
     return await Desk(database).open()
-
-
-@asynccontextmanager
-async def working(*workers: CommandWorker) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(worker.run()) for worker in workers]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
-def only_failure(told: list[Any]) -> CommandFailed:
-    [failure] = told
-    assert isinstance(failure, CommandFailed)
-    return failure
 
 
 async def test_a_call_is_dialled_with_our_urls_and_told(
@@ -421,122 +401,6 @@ async def test_what_cannot_be_dialled_is_told_and_the_provider_not_asked(
         await desk.closed("run1")
     assert provider.dials == []
     assert only_failure(await desk.told("run1")).code == code
-
-
-# --- hanging up ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_call_is_ended_in_its_turn_with_the_id_from_the_ledger(
-    database: Database, desk: Desk, provider: CountingProvider
-) -> None:
-    asked = threading.Event()
-    release = threading.Event()
-
-    def hold() -> None:
-        asked.set()
-        release.wait(20)
-
-    provider.to_dial = [replace(twilio_call(5), before=hold)]
-    worker = make_worker(database, provider.url, replace(HASTY, timeout_s=20, deadline_s=20))
-    async with working(worker):
-        await worker.record_commands([desk.originate("run1")])
-        await asyncio.to_thread(asked.wait, 20)
-        await worker.record_commands([desk.hang_up("run1")])
-        await asyncio.sleep(0.2)
-        assert provider.hang_ups == []
-        release.set()
-        await desk.closed("run1")
-    assert provider.hang_ups == [f"CA{5:032x}"]
-    assert [type(one) for one in await desk.told("run1")] == [CallOriginated]
-
-
-async def test_a_call_that_has_ended_is_hung_up_successfully(
-    database: Database, desk: Desk, provider: CountingProvider
-) -> None:
-    provider.to_hang_up = [
-        twilio_error(404, 20404, "not found"),
-        twilio_error(400, 21220, "Call is not in-progress"),
-    ]
-    worker = make_worker(database, provider.url)
-    async with working(worker):
-        await worker.record_commands([desk.hang_up("run1", "CA1"), desk.hang_up("run2", "CA2")])
-        await desk.closed("run1", "run2")
-    assert sorted(provider.hang_ups) == ["CA1", "CA2"]
-    assert await desk.told("run1") == await desk.told("run2") == []
-
-
-@on_sqlite
-async def test_ending_a_call_is_tried_again_whatever_became_of_the_answer(
-    database: Database, desk: Desk, provider: CountingProvider
-) -> None:
-    provider.to_hang_up = [LOST, Answer(500), twilio_error(429, 20429, "slow down")]
-    worker = make_worker(database, provider.url)
-    async with working(worker):
-        await worker.record_commands([desk.hang_up("run1", "CA1")])
-        await desk.closed("run1")
-    assert provider.hang_ups == ["CA1"] * 4
-    assert await desk.told("run1") == []
-
-
-@on_sqlite
-async def test_a_hang_up_that_comes_too_early_is_tried_again_until_it_is_not(
-    database: Database, provider: CountingProvider
-) -> None:
-    """Vonage refuses to end a call within about two seconds of its creation."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    credentials = {
-        "application_id": "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
-        "private_key": pem.decode(),
-        "api_key": "abcd1234",
-        "signature_secret": "s" * 32,
-    }
-    desk = await Desk(database, provider="vonage").open(credentials=credentials)
-    provider.to_hang_up = [Answer(400, {"Error": "Bad Request"})] * 3
-    worker = make_worker(database, provider.url)
-    async with working(worker):
-        await worker.record_commands([desk.originate("run1")])
-        await until(lambda: _count(provider, 1))
-        await worker.record_commands([desk.hang_up("run1")])
-        await desk.closed("run1")
-    [asked] = provider.dials
-    assert asked["to"] == [{"type": "phone", "number": "442079460000"}]
-    [originated] = await desk.told("run1")
-    assert isinstance(originated, CallOriginated)
-    assert originated.conversation_id
-    assert provider.hang_ups == [originated.provider_call_id] * 4
-
-
-@on_sqlite
-async def test_a_hang_up_that_cannot_succeed_is_told(
-    database: Database, desk: Desk, provider: CountingProvider
-) -> None:
-    provider.to_hang_up = [twilio_error(401, 20003, "Authenticate")]
-    worker = make_worker(database, provider.url)
-    async with working(worker):
-        await worker.record_commands([desk.hang_up("run1", "CA1"), desk.hang_up("run2")])
-        await desk.closed("run1", "run2")
-    refused, unknown = only_failure(await desk.told("run1")), only_failure(await desk.told("run2"))
-    assert (refused.command, refused.code) == ("hangup", "credentials")
-    assert (unknown.command, unknown.code) == ("hangup", "unknown-call")
-
-
-@on_sqlite
-async def test_a_call_ended_before_it_was_dialled_is_not_dialled(
-    database: Database, desk: Desk, provider: CountingProvider
-) -> None:
-    provider.to_dial = [twilio_error(429, 20429, "later")] * 2
-    worker = make_worker(database, provider.url, replace(HASTY, haste=0.05))
-    async with working(worker):
-        await worker.record_commands([desk.originate("run1")])
-        await until(lambda: _count(provider, 1))
-        await worker.record_commands([desk.hang_up("run1")])
-        await desk.closed("run1")
-    assert len(provider.dials) == 1
-    assert provider.hang_ups == []
-    assert only_failure(await desk.told("run1")).code == "canceled"
 
 
 # --- processes that die ----------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     relay = Relay(database, bus, owner=owner, clock=clock)
     database.after_commit(relay.wake)
     introductions = Introductions(settings.redis_url)
+    pacer = Pacer(settings.sync_rate_per_s)
     worker = CommandWorker(
         database,
         keyring,
@@ -76,6 +77,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             outcome_grace_s=settings.outcome_grace_s,
         ),
         introduce=introductions.introduce,
+        pacer=pacer,
         clock=clock,
         owner=owner,
     )
@@ -83,7 +85,6 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
     bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
     numbers = Numbers(database, clock=clock)
-    pacer = Pacer(settings.sync_rate_per_s)
     inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url, pacer=pacer)
     reconciler = Reconciler(
         database,

@@ -7,16 +7,36 @@ row. Ending a call that has ended is harmless, so a HangUp may always be tried a
 from collections.abc import Mapping
 from typing import Final, Literal
 
-Kind = Literal["credentials", "rejected", "gone", "too-early", "busy", "unavailable", "unknown-outcome"]
+Kind = Literal[
+    "credentials",
+    "rejected",
+    "unsupported",
+    "gone",
+    "too-early",
+    "busy",
+    "unavailable",
+    "unknown-outcome",
+    "not-ended",
+]
 
 # Seconds to wait before each further attempt; after the last one the command has failed.
 _BACKOFF: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+# Whoever waits for a look at a call asks again by himself.
+_LOOK: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # Vonage refuses to end a call within about two seconds of its creation.
 _SOON: Final = (0.7, 0.7, 1.0, 1.0, 1.0, 2.0, 2.0, 4.0, 8.0)
 
 _RETRIES: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
     "originate": {"busy": _BACKOFF, "unavailable": _BACKOFF},
     "hangup": {"too-early": _SOON, "busy": _BACKOFF, "unavailable": _BACKOFF, "unknown-outcome": _BACKOFF},
+    "observe": {"busy": _LOOK, "unavailable": _LOOK, "unknown-outcome": _LOOK},
+    "confirm": {
+        "too-early": _SOON,
+        "busy": _LOOK,
+        "unavailable": _LOOK,
+        "unknown-outcome": _LOOK,
+        "not-ended": (2.0, 4.0, 8.0, 16.0),
+    },
 }
 _LONGEST_S: Final = 60.0
 

@@ -4,16 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from offhook.events import Event, EventData, HangUp, Originate
+from offhook.events import Event, EventData, HangUp, Observe, Originate
 
-Order = Originate | HangUp
+Order = Originate | HangUp | Observe
 
-Kind = Literal["originate", "hangup"]
+Told = Literal["originate", "hangup", "observe"]
+Kind = Literal[Told, "confirm"]
 
-KINDS: Final[Mapping[Kind, type[Order]]] = {"originate": Originate, "hangup": HangUp}
-"""The names are the ledger's, and what `CommandFailed.command` says."""
+KINDS: Final[Mapping[Kind, type[Order]]] = {
+    "originate": Originate,
+    "hangup": HangUp,
+    "observe": Observe,
+    "confirm": Observe,
+}
+"""The names are the ledger's. `confirm` is nobody's order: it follows a hang-up, and looks whether the call has ended."""
 
-_NAMES: Final[Mapping[type[EventData], Kind]] = {model: kind for kind, model in KINDS.items()}
+LOOKS: Final[frozenset[Kind]] = frozenset({"observe", "confirm"})
+"""Kinds that change nothing at the provider. They hold up no other order of their call, and leave most slots to others."""
+
+_NAMES: Final[Mapping[type[EventData], Kind]] = {
+    Originate: "originate",
+    HangUp: "hangup",
+    Observe: "observe",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +34,7 @@ class Command:
     """One command that is being carried out. `ordered_at` in ms since 1970; `attempts` counts the earlier ones."""
 
     command_id: str
+    kind: Kind
     data: Order
     ordered_at: int
     attempts: int
@@ -31,8 +45,9 @@ class Command:
         return self.data.workflow_run_id
 
     @property
-    def kind(self) -> Kind:
-        return _NAMES[type(self.data)]
+    def told(self) -> Told:
+        """What `CommandFailed.command` says."""
+        return "hangup" if self.kind == "confirm" else self.kind
 
 
 def order_of(event: Event[EventData]) -> Order | None:

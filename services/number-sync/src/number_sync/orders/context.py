@@ -19,6 +19,7 @@ from number_sync.database import Clock, Database, now_ms
 from number_sync.orders import ledger
 from number_sync.orders.command import Command
 from number_sync.schema import configurations
+from number_sync.sync.pacing import Pacer, RestingError, paced_as
 from offhook.errors import KeyringError
 from offhook.events import Originate
 from offhook.providers.base import Rest, RestError, RestFactory
@@ -65,6 +66,10 @@ class Account:
     configuration: Row[Any]
     credentials: Mapping[str, str]
 
+    @property
+    def paced_as(self) -> str:
+        return paced_as(self.configuration.user_id, self.configuration.account)
+
     def without_secrets(self, text: str) -> str:
         return creds.without(text, self.credentials.values())
 
@@ -72,7 +77,9 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Context:
     """`rest_of` gives a provider's REST factory; `api_url` what replaces its base URL; `introduce` is told of each order to
-    dial (with the account that dials) before the provider is. `slot` is reserved for one command's first request."""
+    dial (with the account that dials) before the provider is; `pacer` knows how often each account may be asked, whoever
+    asks. `slot` is reserved for one command's first request.
+    """
 
     database: Database
     keyring: Keyring
@@ -81,6 +88,7 @@ class Context:
     settings: WorkerSettings
     introduce: Callable[[Originate, str], Awaitable[None]]
     slots: Slots
+    pacer: Pacer
     clock: Clock = time.time
     slot: Slot | None = None
     background: set[asyncio.Task[None]] = field(default_factory=set)
@@ -104,13 +112,28 @@ class Context:
             ) from None
         return Account(configuration, opened)
 
-    async def start(self, account: Account, request: Callable[[Rest], T]) -> "asyncio.Future[T]":
+    def open_account(self, configuration: Row[Any] | None, provider: str, account: str | None) -> Account:
+        """The same for a call that was dialled by `account`: another one knows nothing of it."""
+        opened = self.open(configuration, provider)
+        if account not in (None, opened.configuration.account):
+            raise GiveUpError(
+                "no-configuration",
+                "The call runs at another account: the configuration's credentials were exchanged since.",
+            )
+        return opened
+
+    async def start(
+        self, account: Account, request: Callable[[Rest], T], *, paced: bool = False
+    ) -> "asyncio.Future[T]":
         """Run `request` in a thread, in the command's slot; in one of its own when that is used."""
         provider = account.configuration.provider
+        pace = self.pacer.hook(provider, account.paced_as) if paced else None
         slot = self.slot if self.slot is not None and self.slot.free else await self.slots.reserve()
         return slot.start(
             lambda: request(
-                self.rest_of(provider)(account.credentials, self.api_url(provider), self.settings.timeout_s)
+                self.rest_of(provider)(
+                    account.credentials, self.api_url(provider), self.settings.timeout_s, pace
+                )
             )
         )
 
@@ -142,16 +165,33 @@ class Context:
             metrics.PROVIDER_REQUEST_SECONDS.labels(provider, operation).observe(time.perf_counter() - began)
 
     async def ask(
-        self, command: Command, operation: str, account: Account, request: Callable[[Rest], T]
+        self,
+        command: Command,
+        operation: str,
+        account: Account,
+        request: Callable[[Rest], T],
+        *,
+        paced: bool = False,
     ) -> T:
-        """What `request` returns. `operation` names it in metrics and traces. Raises `RestError`, also when there is no
-        answer within the deadline."""
+        """What `request` returns. `operation` names it in metrics and traces. `paced`: at the pace that all look-ups and
+        settings of this account share. Raises `RestError`, also when there is no answer within the deadline."""
+        provider, paced_account = account.configuration.provider, account.paced_as
         try:
-            return await self.answer(command, operation, await self.start(account, request))
+            result = await self.answer(command, operation, await self.start(account, request, paced=paced))
         except TimeoutError:
             raise RestError(
                 "unknown-outcome", "deadline", f"no answer within {self.settings.deadline_s:.0f} s"
             ) from None
+        except RestingError:
+            raise
+        except RestError as error:
+            if error.kind == "busy":
+                metrics.PROVIDER_THROTTLED.labels(provider).inc()
+                self.pacer.throttled(provider, paced_account, error.retry_after_s)
+            raise
+        if paced:
+            self.pacer.answered(provider, paced_account)
+        return result
 
     # --- closing, and trying again -----------------------------------------------------------------------------------
 
@@ -162,6 +202,12 @@ class Context:
     async def try_again(self, command: Command, error: RestError, account: Account) -> None:
         """Put the command off as `retries` says; raises `GiveUpError` when it says no more."""
         wait_s = retries.delay_s(command.kind, error.kind, command.attempts, error.retry_after_s)
+        if isinstance(error, RestingError):
+            # It was not asked.
+            async with self.database.write() as connection:
+                due_at = self.now() + self.wait_ms(error.retry_after_s or 1.0)
+                await ledger.postpone(connection, command, due_at=due_at, attempt=False)
+            return
         log.warning("command.refused", kind=error.kind, code=error.code, again_in_s=wait_s)
         if wait_s is None:
             raise self.refused(error, account) from None

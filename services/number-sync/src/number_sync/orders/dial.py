@@ -1,22 +1,32 @@
 """Dials, at most once. See `dials` for the claim."""
 
 import asyncio
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import structlog
+from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing, retries
-from number_sync.orders import dials, ledger
+from number_sync.orders import dials, finding, ledger
 from number_sync.orders.command import Command
 from number_sync.orders.context import Account, Context, GiveUpError, configuration_of
+from number_sync.orders.dials import DialRow
+from number_sync.orders.telling import tell
 from offhook.events import Originate
 from offhook.identities import INBOUND_FALLBACK_PATH, new_id, status_path, webhook_path
-from offhook.providers.base import Dial, Dialled, RestError
+from offhook.providers.base import Dial, Dialled, RestError, Seen, report, report_id
 from offhook.telemetry import metrics
 
 _STORE_AGAIN_S: Final = 1.0
+# When a call whose dial was left without an answer is looked for: parts of the grace period. Providers' lists lag.
+_LOOKS: Final = (0.1, 0.25, 0.5, 1.0)
+# Beyond it, where the provider does not say: every so often, for so long.
+_LOOK_AGAIN_S: Final = 5.0
+_PATIENCE_S: Final = 180.0
+_MAY_PASS: Final = frozenset({"busy", "unavailable", "unknown-outcome"})
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +45,7 @@ async def carry_out(context: Context, command: Command, data: Originate) -> str 
         await context.finish(command, "dialled")
         return "done"
     if dial.claimed_at is not None:
-        return await _resolve(context, command, dial.claimed_at)
+        return await _resolve(context, command, data, configuration, dial)
     age_s = (context.now() - command.ordered_at) / 1000
     if hang_up_waits:
         raise GiveUpError("canceled", "The call was ended before it was dialled.")
@@ -68,6 +78,9 @@ async def _dial(
         status_url=url + status_path(command.run_id),
         fallback_url=url + INBOUND_FALLBACK_PATH,
         ring_timeout_s=data.ring_timeout_s,
+        time_limit_s=data.time_limit_s,
+        machine_detection=data.machine_detection,
+        amd_url=url + status_path(command.run_id),
     )
     claim = new_id()
     async with context.database.write() as connection:
@@ -84,7 +97,7 @@ async def _dial(
         # An answer after the deadline is still the truth.
         context.later(_late(context, command, answer), f"late answer {command.run_id}")
         log.warning("dial.unanswered", provider=data.provider, after_s=context.settings.deadline_s)
-        await _wait_for_life(context, command)
+        await _look_later(context, command)
         return None
     except RestError as error:
         return await _not_dialled(context, command, claim, error, account)
@@ -105,7 +118,7 @@ async def _not_dialled(
 ) -> str | None:
     log.warning("dial.refused", provider=command.data.provider, kind=error.kind, code=error.code)
     if error.kind == "unknown-outcome":
-        await _wait_for_life(context, command)
+        await _look_later(context, command)
         return None
     wait_s = retries.delay_s("originate", error.kind, command.attempts, error.retry_after_s)
     if wait_s is None:
@@ -119,36 +132,66 @@ async def _not_dialled(
     return None
 
 
-async def _wait_for_life(context: Context, command: Command) -> None:
-    """The provider may have the call. Leave the claim, and look again when it had time to show life."""
+async def _look_later(context: Context, command: Command, wait_s: float = 0.0) -> None:
+    """The provider may have the call. Leave the claim, and look for the call at the next of the agreed moments, or
+    after `wait_s`; life that it shows meanwhile comes first."""
     now = context.now()
+    grace_ms = context.settings.outcome_grace_s * 1000
     async with context.database.write() as connection:
         dial = await dials.dial_of(connection, command.run_id)
         claimed_at = now if dial is None or dial.claimed_at is None else dial.claimed_at
-        due_at = max(now, claimed_at + int(context.settings.outcome_grace_s * 1000))
-        await ledger.postpone(connection, command, due_at=due_at)
+        moments = (claimed_at + int(part * grace_ms) for part in _LOOKS)
+        due_at = next((moment for moment in moments if moment > now), now + context.wait_ms(_LOOK_AGAIN_S))
+        await ledger.postpone(connection, command, due_at=max(due_at, now + context.wait_ms(wait_s)))
 
 
-async def _resolve(context: Context, command: Command, claimed_at: int) -> str | None:
-    """A claim without an outcome: its holder was killed, or the provider's answer was lost. Never dial again."""
-    now = context.now()
-    if now < claimed_at + int(context.settings.outcome_grace_s * 1000):
-        await _wait_for_life(context, command)
+async def _resolve(
+    context: Context, command: Command, data: Originate, configuration: Row[Any] | None, dial: DialRow
+) -> str | None:
+    """A claim without an outcome: its holder was killed, or the provider's answer was lost. Never dial again.
+
+    The call is looked for at the provider. What is not there is given up when it had time to appear; where the provider
+    does not say, some minutes later.
+    """
+    assert dial.claimed_at is not None
+    waited_ms = context.now() - dial.claimed_at
+    grace_ms = context.settings.outcome_grace_s * 1000
+    sought = finding.Sought(
+        command.run_id, data.from_number, data.to_number, datetime.fromtimestamp(dial.claimed_at / 1000, UTC)
+    )
+    try:
+        account = context.open_account(configuration, data.provider, dial.account)
+        found = await finding.find(context, command, account, sought)
+    except GiveUpError as reason:
+        looked = f"it could not be looked for: {reason.message}"
+    except RestError as error:
+        log.warning("dial.not-looked-for", provider=data.provider, kind=error.kind, code=error.code)
+        if error.kind in _MAY_PASS and waited_ms < grace_ms + context.wait_ms(_PATIENCE_S):
+            await _look_later(context, command, error.retry_after_s or 0.0)
+            return None
+        looked = f"it could not be looked for ({error.kind}, {error.code})"
+    else:
+        if found.call is not None:
+            await _dialled(context, command, found.call)
+            return "done"
+        looked = "the provider has no such call"
+        if found.candidates:
+            looked = f"the provider has {found.candidates} calls between these numbers, and any may be another run's"
+    if waited_ms < grace_ms:
+        await _look_later(context, command)
         return None
     async with context.database.write() as connection:
+        now = context.now()
         await dials.settle(connection, command.run_id, outcome=dials.UNKNOWN, now=now)
-        await ledger.fail(
-            connection,
-            command,
-            code="outcome-unknown",
-            message="The provider's answer to the dial was lost and the call has shown no life since; "
-            "it was not dialled again.",
-            now=now,
+        message = (
+            "The provider's answer to the dial was lost, the call has shown no life since, "
+            f"and {looked}. It was not dialled again."
         )
+        await ledger.fail(connection, command, code="outcome-unknown", message=message[:500], now=now)
     return "failed"
 
 
-async def _dialled(context: Context, command: Command, dialled: Dialled) -> None:
+async def _dialled(context: Context, command: Command, dialled: Dialled | Seen) -> None:
     while True:
         try:
             await _store_dialled(context, command, dialled)
@@ -161,7 +204,7 @@ async def _dialled(context: Context, command: Command, dialled: Dialled) -> None
     log.info("dial.accepted", provider=command.data.provider, provider_call_id=dialled.provider_call_id)
 
 
-async def _store_dialled(context: Context, command: Command, dialled: Dialled) -> None:
+async def _store_dialled(context: Context, command: Command, dialled: Dialled | Seen) -> None:
     now = context.now()
     async with context.database.write() as connection:
         await dials.settle_accepted(
@@ -173,3 +216,14 @@ async def _store_dialled(context: Context, command: Command, dialled: Dialled) -
             now=now,
         )
         await ledger.finish(connection, command, state=ledger.DONE, result="dialled", now=now)
+        if isinstance(dialled, Seen):
+            # It was on its way for a while; whoever waits for its callbacks may have missed some.
+            dial = await dials.dial_of(connection, command.run_id)
+            assert dial is not None
+            told = report(
+                dialled,
+                workflow_run_id=command.run_id,
+                provider=dial.provider,
+                account=dial.account or "",
+            )
+            await tell(connection, told, report_id(told), traceparent=command.traceparent, now=now)

@@ -7,8 +7,8 @@
                                         └─► accepted      the call showed life after all: CallOriginated
 
 `claimed` is committed before the provider is asked. Whoever finds a claim that is not his own and has no outcome must
-not dial: the provider may have accepted. He waits for the call to show life (a webhook of the provider that names its
-call id), and then gives up.
+not dial: the provider may have accepted. He looks for the call at the provider, by its numbers and time (`finding`), and
+waits for it to show life (a webhook of the provider that names its call id); then he gives up.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from number_sync.database import insert_if_absent
 from number_sync.orders.command import Command
 from number_sync.orders.telling import tell
-from number_sync.schema import dials
+from number_sync.schema import commands, dials
 from offhook.events import CallOriginated, Originate
 
 ACCEPTED: Final = "accepted"
@@ -137,6 +137,37 @@ async def settle_accepted(
     )
     await tell(connection, originated, ("call-originated", run_id), traceparent=traceparent, now=now)
     return True
+
+
+async def unsettled_between(
+    connection: AsyncConnection, *, provider: str, account: str, numbers: tuple[str, str], but: str
+) -> list[int]:
+    """When other runs than `but` were dialled, from the one number to the other, whose calls are not known: in ms since
+    1970."""
+    rows = await connection.execute(
+        select(dials.c.claimed_at, commands.c.data)
+        .join(commands, commands.c.command_id == dials.c.command_id)
+        .where(
+            dials.c.account == account,
+            dials.c.provider == provider,
+            dials.c.claimed_at.is_not(None),
+            or_(dials.c.outcome.is_(None), dials.c.outcome == UNKNOWN),
+            dials.c.workflow_run_id != but,
+        )
+    )
+    return [row.claimed_at for row in rows if (row.data["from_number"], row.data["to_number"]) == numbers]
+
+
+async def runs_of_calls(connection: AsyncConnection, provider_call_ids: Collection[str]) -> dict[str, str]:
+    """Which runs these calls are known to be."""
+    if not provider_call_ids:
+        return {}
+    rows = await connection.execute(
+        select(dials.c.provider_call_id, dials.c.workflow_run_id).where(
+            dials.c.provider_call_id.in_(provider_call_ids)
+        )
+    )
+    return {row.provider_call_id: row.workflow_run_id for row in rows}
 
 
 async def settle(connection: AsyncConnection, run_id: str, *, outcome: str, now: int) -> None:

@@ -8,20 +8,20 @@ The consumer writes a command down and Kafka may forget it; the worker carries i
 Outcomes and the events that tell them are one transaction.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.database import insert_if_absent
 from number_sync.orders import dials as claims
-from number_sync.orders.command import KINDS, Command, Order, kind_of, order_of
+from number_sync.orders.command import KINDS, LOOKS, Command, Order, kind_of, order_of
 from number_sync.orders.telling import tell
 from number_sync.schema import commands, dials
 from offhook.bus.errors import PoisonError
-from offhook.events import CommandFailed, Event, EventData, HangUp, Originate
-from offhook.identities import is_id
+from offhook.events import CommandFailed, Event, EventData, HangUp, Observe, Originate
+from offhook.identities import derived_id, is_id
 
 OPEN: Final = "open"
 DONE: Final = "done"
@@ -71,20 +71,28 @@ async def lease(
     now: int,
     until: int,
     limit: int,
+    looks: int = 0,
     busy: Collection[str] = (),
 ) -> list[Command]:
     """Take up to `limit` commands that are due, oldest first: at most one of each run, and only the run's oldest open one.
 
-    `busy` are configurations to leave alone for now.
+    Up to `looks` of them may be of the kinds in `LOOKS`, in what is then left of `limit`. `busy` are configurations to
+    leave alone for now.
     """
     due = (
         select(commands)
         .where(commands.c.due_at <= now, commands.c.lease_until < now, *_eligible(busy))
         .order_by(commands.c.seq)
-        .limit(limit)
     )
+    first = await connection.execute(due.where(commands.c.kind.not_in(LOOKS)).limit(limit))
+    rows = list(first.all())
+    room = min(looks, limit - len(rows))
+    if room > 0:
+        held = [row.workflow_run_id for row in rows]
+        then = due.where(commands.c.kind.in_(LOOKS), commands.c.workflow_run_id.not_in(held)).limit(room)
+        rows += (await connection.execute(then)).all()
     taken = []
-    for row in (await connection.execute(due)).all():
+    for row in rows:
         changed = await connection.execute(
             update(commands)
             .where(commands.c.seq == row.seq, commands.c.state == OPEN, commands.c.lease_until < now)
@@ -95,14 +103,14 @@ async def lease(
     return taken
 
 
-async def anything_due(connection: AsyncConnection, *, now: int, busy: Collection[str] = ()) -> bool:
-    """Whether `lease` might find something: a look that locks nothing."""
-    found = await connection.execute(
-        select(commands.c.seq)
-        .where(commands.c.due_at <= now, commands.c.lease_until < now, *_eligible(busy))
-        .limit(1)
+async def anything_due(
+    connection: AsyncConnection, *, now: int, looks: bool = True, busy: Collection[str] = ()
+) -> bool:
+    """Whether `lease` might find something: a look that locks nothing. `looks`: also of the kinds in `LOOKS`."""
+    due = select(commands.c.seq).where(
+        commands.c.due_at <= now, commands.c.lease_until < now, *_eligible(busy, looks=looks)
     )
-    return found.first() is not None
+    return (await connection.execute(due.limit(1))).first() is not None
 
 
 async def renew(connection: AsyncConnection, command_ids: Collection[str], *, owner: str, until: int) -> None:
@@ -125,22 +133,28 @@ async def release(connection: AsyncConnection, *, owner: str) -> None:
     )
 
 
-async def next_due(connection: AsyncConnection, *, busy: Collection[str] = ()) -> int | None:
+async def next_due(
+    connection: AsyncConnection, *, looks: bool = True, busy: Collection[str] = ()
+) -> int | None:
     """When the next command that nobody holds and nothing holds up is due, in ms since 1970."""
     due: int | None = (
         await connection.execute(
-            select(func.min(commands.c.due_at)).where(commands.c.lease_owner.is_(None), *_eligible(busy))
+            select(func.min(commands.c.due_at)).where(
+                commands.c.lease_owner.is_(None), *_eligible(busy, looks=looks)
+            )
         )
     ).scalar_one_or_none()
     return due
 
 
-async def postpone(connection: AsyncConnection, command: Command, *, due_at: int) -> None:
-    """Try again at `due_at`; counts as an attempt."""
+async def postpone(
+    connection: AsyncConnection, command: Command, *, due_at: int, attempt: bool = True
+) -> None:
+    """Go on at `due_at`. `attempt`: this was one, and it counts."""
     await connection.execute(
         update(commands)
         .where(commands.c.command_id == command.command_id, commands.c.state == OPEN)
-        .values(attempts=command.attempts + 1, due_at=due_at, lease_owner=None, lease_until=0)
+        .values(attempts=command.attempts + attempt, due_at=due_at, lease_owner=None, lease_until=0)
     )
 
 
@@ -160,7 +174,7 @@ async def fail(connection: AsyncConnection, command: Command, *, code: str, mess
         return
     failed = CommandFailed(
         workflow_run_id=command.run_id,
-        command=command.kind,
+        command=command.told,
         command_id=command.command_id,
         provider=command.data.provider,
         code=code,
@@ -194,6 +208,56 @@ async def hang_up_waits(connection: AsyncConnection, run_id: str) -> bool:
     return waiting.first() is not None
 
 
+async def confirm_later(
+    connection: AsyncConnection, hang_up: Command, *, provider_call_id: str, now: int, due_at: int
+) -> None:
+    """The provider took a hang-up. Look at the call at `due_at`, unless its end is told before (`confirmed`)."""
+    look = Observe(
+        workflow_run_id=hang_up.run_id,
+        configuration_id=hang_up.data.configuration_id,
+        provider=hang_up.data.provider,
+        provider_call_id=provider_call_id,
+        reason="hang-up",
+    )
+    await insert_if_absent(
+        connection,
+        commands,
+        command_id=derived_id("confirm", hang_up.command_id),
+        kind="confirm",
+        workflow_run_id=hang_up.run_id,
+        configuration_id=hang_up.data.configuration_id,
+        data=look.model_dump(mode="json"),
+        ordered_at=now,
+        traceparent=hang_up.traceparent,
+        state=OPEN,
+        attempts=0,
+        due_at=due_at,
+        lease_until=0,
+    )
+
+
+async def unconfirmed(connection: AsyncConnection, ended: Mapping[str, str]) -> list[str]:
+    """The looks that are no longer needed: `ended` says of which runs which call (by the provider's id) is over."""
+    if not ended:
+        return []
+    rows = await connection.execute(
+        select(commands.c.command_id, commands.c.workflow_run_id, commands.c.data).where(
+            commands.c.workflow_run_id.in_(ended), commands.c.kind == "confirm", commands.c.state == OPEN
+        )
+    )
+    # Anybody's verified callback may name any run; whose call it is only its own provider knows.
+    return [row.command_id for row in rows if row.data["provider_call_id"] == ended[row.workflow_run_id]]
+
+
+async def confirmed(connection: AsyncConnection, command_ids: Collection[str], *, now: int) -> None:
+    """The provider has told the ends of these calls: nobody need look."""
+    await connection.execute(
+        update(commands)
+        .where(commands.c.command_id.in_(command_ids), commands.c.state == OPEN)
+        .values(state=DONE, result="confirmed", finished_at=now, lease_owner=None, lease_until=0)
+    )
+
+
 async def forget(connection: AsyncConnection, *, before: int) -> None:
     """Delete what was finished before `before` (ms since 1970)."""
     await connection.execute(
@@ -209,18 +273,23 @@ async def forget(connection: AsyncConnection, *, before: int) -> None:
     )
 
 
-def _eligible(busy: Collection[str]) -> tuple[ColumnElement[bool], ...]:
-    """Open, not of a `busy` configuration, and the oldest open command of its run: a call's commands are in order."""
+def _eligible(busy: Collection[str], *, looks: bool = True) -> tuple[ColumnElement[bool], ...]:
+    """Open, not of a `busy` configuration, and the oldest open command of its run: a call's commands are in order.
+
+    Looks wait for what was ordered before them; nothing but looks waits for a look.
+    """
     earlier = commands.alias()
-    return (
+    eligible = (
         commands.c.state == OPEN,
         commands.c.configuration_id.not_in(busy),
         ~exists().where(
             earlier.c.workflow_run_id == commands.c.workflow_run_id,
             earlier.c.state == OPEN,
             earlier.c.seq < commands.c.seq,
+            or_(earlier.c.kind.not_in(LOOKS), commands.c.kind.in_(LOOKS)),
         ),
     )
+    return eligible if looks else (*eligible, commands.c.kind.not_in(LOOKS))
 
 
 def _storable(command_id: str, data: Order) -> bool:
@@ -235,4 +304,4 @@ def _storable(command_id: str, data: Order) -> bool:
 
 def _command(row: Row[Any]) -> Command:
     order = KINDS[row.kind].model_validate(row.data)
-    return Command(row.command_id, order, row.ordered_at, row.attempts, row.traceparent)
+    return Command(row.command_id, row.kind, order, row.ordered_at, row.attempts, row.traceparent)

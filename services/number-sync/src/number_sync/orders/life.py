@@ -1,11 +1,15 @@
-"""Signs of life: a provider that speaks of a call has accepted it, whatever became of its answer to the dial."""
+"""What a provider tells of calls that were ordered here: signs of life, and ends.
+
+A provider that speaks of a call has accepted it, whatever became of its answer to the dial. One that tells the end of a
+call has carried out its hang-up.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
 from number_sync.database import Clock, Database, now_ms
 from number_sync.orders import dials, ledger
-from offhook.events import Event, EventData, InstructionsServed, StatusReported
+from offhook.events import TERMINAL_STATUSES, Event, EventData, InstructionsServed, StatusReported
 
 _LONGEST_CALL_ID: Final = 128  # characters, as the ledger stores them
 
@@ -15,6 +19,7 @@ _Call = tuple[str, str | None]  # the provider's id, and its conversation
 
 async def observe(database: Database, events: Sequence[Event[EventData]], clock: Clock) -> bool:
     """Whether the calls in `events` show life that was news."""
+    await _confirm(database, events, clock)
     signs: dict[_Whose, _Call] = {}
     for event in events:
         sign = _sign_of_life(event.data)
@@ -44,6 +49,21 @@ async def observe(database: Database, events: Sequence[Event[EventData]], clock:
             )
         await ledger.hasten(connection, news, now=now)
     return True
+
+
+async def _confirm(database: Database, events: Sequence[Event[EventData]], clock: Clock) -> None:
+    ended = {
+        event.data.workflow_run_id: event.data.provider_call_id
+        for event in events
+        if isinstance(event.data, StatusReported)
+        and event.data.leg == "phone"
+        and event.data.status in TERMINAL_STATUSES
+    }
+    async with database.read() as connection:
+        waiting = await ledger.unconfirmed(connection, ended)
+    if waiting:
+        async with database.write() as connection:
+            await ledger.confirmed(connection, waiting, now=now_ms(clock))
 
 
 def _sign_of_life(data: EventData) -> tuple[_Whose, _Call] | None:

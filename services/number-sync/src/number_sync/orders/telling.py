@@ -15,18 +15,19 @@ from offhook.topics import CALL_EVENTS
 async def tell(
     connection: AsyncConnection,
     data: CallEventData,
-    identity: tuple[str, ...],
+    identity: tuple[str, ...] | str,
     *,
     traceparent: str | None,
     now: int,
 ) -> None:
-    """`identity` gives the event its id: what is told again under it is the same event. `now` in ms since 1970."""
+    """`identity` is the event's id, or what gives it one: what is told again under it is the same event. `now` in ms
+    since 1970."""
     event: Event[EventData] = new_event(
         data,
         source=SOURCE,
         time=datetime.fromtimestamp(now / 1000, UTC),
         subject=data.workflow_run_id,
-        event_id=derived_id("number-sync", *identity),
+        event_id=identity if isinstance(identity, str) else derived_id("number-sync", *identity),
         traceparent=traceparent,
     )
     await outbox.append(connection, CALL_EVENTS, data.workflow_run_id, event)

@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.blocking import Slots
 from number_sync.database import Clock, Database
-from number_sync.orders import dial, hang_up, ledger, life
-from number_sync.orders.command import Command, Kind
+from number_sync.orders import dial, hang_up, ledger, life, observe
+from number_sync.orders.command import LOOKS, Command, Kind
 from number_sync.orders.context import Context, GiveUpError, WorkerSettings
+from number_sync.sync.pacing import Pacer
 from offhook.events import Event, EventData, Originate
 from offhook.identities import new_id
 from offhook.providers.base import RestFactory
@@ -49,6 +50,8 @@ class Handler:
 HANDLERS: Final[Mapping[Kind, Handler]] = {
     "originate": Handler(dial.carry_out, dial.failed),
     "hangup": Handler(hang_up.carry_out),
+    "observe": Handler(observe.carry_out),
+    "confirm": Handler(hang_up.confirm),
 }
 
 
@@ -56,7 +59,7 @@ class CommandWorker:
     """`record_commands` and `observe_life` are the bus's handlers; `run` does the work until cancelled.
 
     `rest_of` gives a provider's REST factory; `api_url` what replaces its base URL; `introduce` is told of each order
-    (with the account that dials) before the provider is.
+    (with the account that dials) before the provider is; `pacer` knows how often each account may be asked, whoever asks.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class CommandWorker:
         api_url: Callable[[str], str | None],
         settings: WorkerSettings,
         introduce: Callable[[Originate, str], Awaitable[None]],
+        pacer: Pacer,
         clock: Clock = time.time,
         owner: str | None = None,
     ) -> None:
@@ -81,6 +85,7 @@ class CommandWorker:
             settings=settings,
             introduce=introduce,
             slots=Slots(settings.concurrency),
+            pacer=pacer,
             clock=clock,
         )
         self._owner = owner or new_id()
@@ -139,11 +144,12 @@ class CommandWorker:
         if free <= 0 or self._draining:
             return 0
         held, busy = self._held()
+        looks = self._room_for_looks
         share = self._share
         room = min([free, share, *(share - count for count in held.values() if count < share)])
         now = self._context.now()
         async with self._database.read() as connection:
-            if not await ledger.anything_due(connection, now=now, busy=busy):
+            if not await ledger.anything_due(connection, now=now, looks=looks > 0, busy=busy):
                 return 0
         async with self._database.write() as connection:
             taken = await ledger.lease(
@@ -152,6 +158,7 @@ class CommandWorker:
                 now=now,
                 until=now + int(self._settings.lease_s * 1000),
                 limit=room,
+                looks=looks,
                 busy=busy,
             )
         for command in taken:
@@ -179,11 +186,17 @@ class CommandWorker:
     def _share(self) -> int:
         return max(1, self._settings.concurrency // 2)
 
+    @property
+    def _room_for_looks(self) -> int:
+        """Looks come by the hundred when a service starts, and nobody waits for one as for a call."""
+        held = sum(command.kind in LOOKS for command in self._running.values())
+        return max(1, self._share // 2) - held
+
     async def _pause(self) -> None:
         wait_s = _POLL_S
         if len(self._running) < self._settings.concurrency and not self._draining:
             async with self._database.read() as connection:
-                due = await ledger.next_due(connection, busy=self._held()[1])
+                due = await ledger.next_due(connection, looks=self._room_for_looks > 0, busy=self._held()[1])
             if due is not None:
                 wait_s = min(_POLL_S, max(0.01, (due - self._context.now()) / 1000))
         # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
