@@ -5,7 +5,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -346,7 +346,7 @@ def test_the_plan_of_a_soak_has_every_kind_of_call_at_both_providers() -> None:
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.timeout(420)
 async def test_every_call_ends_once_as_it_really_did_whatever_is_lost_or_killed(
-    soaked: Installation, capsys: pytest.CaptureFixture[str]
+    soaked: Installation, record_property: Callable[[str, object], None]
 ) -> None:
     tally = soak.Tally(soak.plan(CALLS, PROVIDERS))
     async with agent_that(listen) as listening, agent_that(leave) as leaving:
@@ -356,8 +356,7 @@ async def test_every_call_ends_once_as_it_really_did_whatever_is_lost_or_killed(
         await running.place_all()
         await running.settle()
         await running.judge()
-    with capsys.disabled():
-        print(tally.table())
-    assert tally.wrong == {}
+    record_property("figures", tally.table())
+    assert not tally.wrong, tally.complaints()
     assert set(tally.kills) == set(_VICTIMS)
     assert tally.refused["limit-reached"] > 0

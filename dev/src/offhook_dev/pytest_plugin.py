@@ -109,6 +109,18 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded as their `figures` (`record_property`), before pytest's own last words. Also when output
+    is captured, and when the tests ran in other processes.
+    """
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, figures in getattr(report, "user_properties", ()):
+                if name == "figures" and getattr(report, "when", "") == "call":
+                    terminalreporter.section(str(report.nodeid).rpartition("::")[2].replace("_", " "))
+                    terminalreporter.write_line(str(figures))
+
+
 # --- fixtures --------------------------------------------------------------------------------------------------------
 
 

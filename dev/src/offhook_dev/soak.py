@@ -214,6 +214,10 @@ class Tally:
     def blame(self, what: str, words: str) -> None:
         self.wrong.setdefault(what, []).append(words)
 
+    def complaints(self) -> str:
+        """Everything that is wrong, one thing a line."""
+        return "\n".join(f"{what}: {words}" for what, all_words in self.wrong.items() for words in all_words)
+
     def table(self) -> str:
         """The figures for people."""
         by_road = Counter(f"{wish.provider} {wish.direction}" for wish in self.wishes)
@@ -229,8 +233,8 @@ class Tally:
         rows += [(what, str(len(self.wrong.get(what, []))), "") for what in WRONGS]
         first = max(len(row[0]) for row in rows)
         second = max(len(row[1]) for row in rows)
-        lines = [f"  {name:<{first}}  {figure:>{second}}  {more}".rstrip() for name, figure, more in rows]
-        return "\n".join(["", "Soak", *lines, ""])
+        lines = [f"{name:<{first}}  {figure:>{second}}  {more}".rstrip() for name, figure, more in rows]
+        return "\n".join(lines)
 
 
 WRONGS: Final = (
