@@ -14,7 +14,9 @@ from call_tracker.actions import Actions
 from call_tracker.api import create_router, install_errors
 from call_tracker.holdings import Directories
 from call_tracker.pages import TEMPLATES, PageParts, create_pages
+from call_tracker.reconciliation import LeaseKeeper, Reconciliation
 from call_tracker.settings import TrackerSettings
+from call_tracker.silence import Patience
 from call_tracker.store import Database, Outbox, Store, StoreError, StoreUnavailable
 from call_tracker.store.store import Clock
 from call_tracker.tracker import Tracker
@@ -46,7 +48,7 @@ def utc_now() -> datetime:
 def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> FastAPI:
     """The application; its lifespan starts and stops everything, `bus` included."""
     database = Database(settings.database)
-    store = Store(database, clock)
+    store = Store(database, clock, Patience(settings.silence_factor))
     outbox = Outbox(database, bus)
     spans = tracing.configure(SERVICE)
     holdings = Directories(bus)
@@ -55,6 +57,8 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     )
     leases = CallLeases(redis)
     tracker = Tracker(store, outbox, spans, leases)
+    reconciliation = Reconciliation(store, outbox, tracker, factor=settings.silence_factor)
+    lease_keeper = LeaseKeeper(store, leases, clock)
     actions = Actions(
         store=store, outbox=outbox, holdings=holdings, leases=leases, clock=clock, limits=settings.user_limits
     )
@@ -82,6 +86,8 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             await redis.start()
             tasks.append(asyncio.create_task(outbox.run(), name="outbox"))
             tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
+            tasks.append(asyncio.create_task(reconciliation.run(), name="reconciliation"))
+            tasks.append(asyncio.create_task(lease_keeper.run(), name="leases"))
             for task in tasks:
                 task.add_done_callback(_tell_end)
             yield
@@ -111,6 +117,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
 
     bus.add_check(outbox_waits)
     bus.add_check(without_redis)
+    bus.add_check(reconciliation.problems)
     app = create_app(SERVICE, bus, checks=[keeper.problems, stopped], lifespan=lifespan)
     install_errors(app)
     app.include_router(

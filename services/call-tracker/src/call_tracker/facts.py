@@ -58,6 +58,12 @@ TRANSFER_REQUESTED: Final = "transfer-requested"
 TRANSFER_ENDED: Final = "transfer-ended"
 """Latest: somebody wants the far end put through; what became of it (`TransferResult`)."""
 
+MEDIA_STARTED: Final = "media-started"
+"""Told: when audio flowed first. Latest: when it began to flow the last time."""
+
+OBSERVED: Final = "observed"
+"""Latest: when the provider last said something of the call because it was asked."""
+
 RECORDING_LIMIT: Final = 8
 """Recordings kept of one call, the latest."""
 
@@ -365,7 +371,8 @@ def _seen(
 
 
 def _observe_media_started(event: Event[EventData], data: MediaStarted) -> Facts:
-    return Facts(told={"media-started": Detail(_order(event))})
+    started = {MEDIA_STARTED: Detail(_order(event))}
+    return Facts(told=started, latest=started)
 
 
 def _observe_media_stopped(event: Event[EventData], data: MediaStopped) -> Facts:
@@ -406,8 +413,8 @@ def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Fac
 
 
 def _observe_observed(event: Event[EventData], data: CallObserved) -> Facts:
-    if data.found:
-        return EMPTY  # what was found is told beside it
+    if data.found:  # what was found is told beside it
+        return Facts(latest={OBSERVED: Detail(_order(event))})
     return Facts(told={LOST: Detail(_order(event), _text(data.reason))})
 
 

@@ -56,6 +56,7 @@ from call_tracker.facts import (
     Facts,
     LegFacts,
     Order,
+    Origin,
     iso,
     parse_leg_key,
 )
@@ -144,11 +145,27 @@ def _choose_end(leg: LegFacts, facts: Facts, media: Order | None) -> _End | None
     return None
 
 
+def origin_of(facts: Facts) -> Origin | None:
+    """What began the call: a request or an arrival; None while that is not known."""
+    return Beginning.of(facts.origins).origin
+
+
+def phone_leg(facts: Facts) -> LegFacts:
+    """What the provider told of the call's own leg; empty while it has told nothing."""
+    key = _phone_leg_key(facts)
+    return LegFacts() if key is None else facts.legs[key]
+
+
+def _phone_leg_key(facts: Facts) -> str | None:
+    beginning = Beginning.of(facts.origins)
+    own = [key for key in facts.legs if beginning.owns(parse_leg_key(key))]
+    return min(own, key=lambda key: facts.legs[key].first(), default=None)
+
+
 def project(workflow_run_id: str, facts: Facts) -> CallState:
     """The record of the call, from its facts alone."""
     beginning = Beginning.of(facts.origins)
-    own = [key for key in facts.legs if beginning.owns(parse_leg_key(key))]
-    key = min(own, key=lambda key: facts.legs[key].first(), default=None)
+    key = _phone_leg_key(facts)
     leg = LegFacts() if key is None else facts.legs[key]
     leg_id = None if key is None else parse_leg_key(key)
 

@@ -49,6 +49,10 @@ class TrackerSettings(StorageSettings):
             raise ValueError("this must be an http(s) URL with {trace_id} in it")
         return value
 
+    silence_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="multiplies how long a call may be silent before its provider is asked; less than 1 in tests and demos only",
+    )
     user_max_concurrent_calls: int | None = Field(
         None, ge=0, description="calls of one user that may be live at a time, in and out; not set: no limit"
     )

@@ -373,6 +373,12 @@ CALLS_ENDED: Final = _counter(
     action="A rise of failed or no-answer on one provider: check its account and its status page.",
     services=_TRACKER,
 )  # fmt: skip
+CALL_LOOKS: Final = _counter(
+    "offhook_call_looks_total", "reason",
+    meaning="Calls that the provider was asked about: silence (callbacks are overdue), start (they lived when call-tracker started), cost (something was missing after the end); given-up: nobody could say anything for longer than a call lasts.",
+    action="Much silence: callbacks are lost, look at the webhook log. given-up: number-sync cannot ask, look at its credentials and its log.",
+    services=_TRACKER,
+)  # fmt: skip
 CALLS_ACTIVE: Final = _gauge(
     "offhook_calls_active",
     meaning="Calls in the store that have not ended.",

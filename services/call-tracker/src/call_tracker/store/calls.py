@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode, join, observe
 from call_tracker.lifecycle import project
+from call_tracker.silence import Patience
 from call_tracker.store.errors import LostRace
 from call_tracker.store.outbox import outbox_row
 from call_tracker.store.tables import CALL_EVENTS, CALL_NUMBERS, CALLS, OUTBOX
@@ -59,10 +60,15 @@ def objection(event: Event[EventData]) -> str | None:
     return None
 
 
-async def advance(connection: AsyncConnection, events: Iterable[Event[EventData]], now: datetime) -> Advance:
+async def advance(
+    connection: AsyncConnection,
+    events: Iterable[Event[EventData]],
+    now: datetime,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+) -> Advance:
     """Store `events` (see `objection`) and advance their calls. Raises `LostRace`: begin the transaction again.
 
-    `now` is the time of the records that go out.
+    `now` is the time of the records that go out, and from it the silence counts that `patience` allows.
     """
     told: dict[str, tuple[str, Event[EventData]]] = {}
     for event in events:
@@ -92,7 +98,9 @@ async def advance(connection: AsyncConnection, events: Iterable[Event[EventData]
             continue
         record = project(run, facts)
         text = record.model_dump_json()
-        rows.append(_call_row(record, facts, text, revision=1 if before is None else before.revision + 1))
+        row = _call_row(record, facts, text, revision=1 if before is None else before.revision + 1)
+        look_at_us = patience.next_look_us(record, facts, micros(now))
+        rows.append({**row, "look_at_us": look_at_us, "looks": 0, "look_reason": None})
         if before is None or before.user_id is None:
             begun.append(record)
         if before is None or text != before.record:
@@ -118,7 +126,7 @@ async def _append(connection: AsyncConnection, told: dict[str, tuple[str, Event[
             "workflow_run_id": run,
             "type": event.type,
             "source": event.source,
-            "time_us": (event.time - _EPOCH) // timedelta(microseconds=1),
+            "time_us": micros(event.time),
             "data": encode_event(event)[0].decode(),
         }
         for run, event in told.values()
@@ -167,6 +175,11 @@ async def _write_numbers(connection: AsyncConnection, begun: Iterable[CallState]
         await connection.execute(upsert(connection, CALL_NUMBERS).on_conflict_do_nothing(), rows)
 
 
+def micros(moment: datetime) -> int:
+    """µs since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def upsert(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """INSERT … ON CONFLICT, which both databases have and SQLAlchemy spells twice."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
@@ -207,4 +220,4 @@ def _state_event(record: CallState, now: datetime) -> Event[CallState]:
     return new_event(record, source=SOURCE, time=now, subject=record.workflow_run_id, event_id=event_id)
 
 
-__all__ = ["SOURCE", "Advance", "advance", "objection", "upsert"]
+__all__ = ["SOURCE", "Advance", "advance", "micros", "objection", "upsert"]

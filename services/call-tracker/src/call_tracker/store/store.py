@@ -10,9 +10,11 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.facts import Beginning, decode
-from call_tracker.store.calls import Advance, advance, upsert
+from call_tracker.silence import Patience
+from call_tracker.store.calls import Advance, advance, micros, upsert
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace
+from call_tracker.store.looking import AskAbout, Looked, look, look_at_all_that_lives
 from call_tracker.store.outbox import outbox_row
 from call_tracker.store.searching import CallFilter, Position, find
 from call_tracker.store.tables import CALL_EVENTS, CALLS, IDEMPOTENCY_KEYS, OUTBOX
@@ -47,6 +49,15 @@ class Answer:
     response: str
     repeated: bool = False
     same_request: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """A call that has not ended, and where it counts."""
+
+    workflow_run_id: str
+    user_id: str
+    configuration_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +97,14 @@ class _Told(msgspec.Struct):
 class Store:
     """You must `await database.migrate()` before use. All methods raise `StoreUnavailable`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
         self.database = database
         self._clock = clock
+        self._patience = patience
 
     async def apply(self, events: Sequence[Event[EventData]]) -> Advance:
         """Append events to the log and advance their calls, in one transaction. Known events are skipped."""
-        return await self.database.transact(lambda connection: advance(connection, events, self._clock()))
+        return await self.database.transact(lambda connection: self._advance(connection, events))
 
     async def answer_to(self, idempotency: Idempotency) -> Answer | None:
         """The answer already given to this request, if any."""
@@ -113,7 +125,7 @@ class Store:
                 earlier = await self._claim(connection, idempotency, response)
                 if earlier is not None:
                     return earlier
-            await advance(connection, [requested], self._clock())
+            await self._advance(connection, [requested])
             await self._tell(connection, tellings)
             return Answer(response)
 
@@ -130,7 +142,7 @@ class Store:
             if record is None:
                 return None
             request = make(record)
-            await advance(connection, request.events, self._clock())
+            await self._advance(connection, request.events)
             told = [(CALL_EVENTS_TOPIC, event) for event in request.events]
             await self._tell(connection, [*told, *request.commands])
             return record
@@ -192,14 +204,40 @@ class Store:
             query = select(func.count()).select_from(CALLS).where(CALLS.c.active)
             return (await connection.execute(query)).scalar_one()
 
+    async def look(self, ask_about: AskAbout, *, limit: int) -> Looked:
+        """Ask about calls that have been silent for too long; see `looking`."""
+        return await self.database.transact(
+            lambda connection: look(connection, self._patience, self._clock(), ask_about, limit)
+        )
+
+    async def look_at_all_that_lives(self) -> int:
+        """Ask soon about every call that has not ended; returns about how many."""
+        return await self.database.transact(
+            lambda connection: look_at_all_that_lives(connection, self._patience, self._clock())
+        )
+
+    async def live_calls(self, *, after: str = "", limit: int = 500) -> list[LiveCall]:
+        """Calls that have not ended and whose user is known, a page in the order of their runs."""
+        query = (
+            select(CALLS.c.workflow_run_id, CALLS.c.user_id, CALLS.c.configuration_id)
+            .where(CALLS.c.active, CALLS.c.user_id.is_not(None), CALLS.c.workflow_run_id > after)
+            .order_by(CALLS.c.workflow_run_id)
+            .limit(limit)
+        )
+        async with self.database.read() as connection:
+            return [LiveCall(*row) for row in await connection.execute(query)]
+
     async def forget_answers(self, older_than: timedelta) -> int:
         """Forget idempotency keys of this age; returns how many."""
-        limit = _micros(self._clock() - older_than)
+        limit = micros(self._clock() - older_than)
         async with self.database.write() as connection:
             gone = await connection.execute(
                 delete(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.made_us < limit)
             )
             return gone.rowcount
+
+    async def _advance(self, connection: AsyncConnection, events: Sequence[Event[EventData]]) -> Advance:
+        return await advance(connection, events, self._clock(), self._patience)
 
     async def _claim(
         self, connection: AsyncConnection, idempotency: Idempotency, response: str
@@ -210,7 +248,7 @@ class Store:
             "key": idempotency.key,
             "request_sha256": idempotency.request_sha256,
             "response": response,
-            "made_us": _micros(self._clock()),
+            "made_us": micros(self._clock()),
         }
         statement = upsert(connection, IDEMPOTENCY_KEYS).values(row).on_conflict_do_nothing()
         # A concurrent request with the same key waits here for the first one's transaction.
@@ -246,7 +284,3 @@ async def _find(connection: AsyncConnection, user_id: str, run: str) -> CallStat
     query = select(CALLS.c.record).where(CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id)
     text: str | None = (await connection.execute(query)).scalar_one_or_none()
     return None if text is None else CallState.model_validate_json(text)
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)

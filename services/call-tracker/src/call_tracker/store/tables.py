@@ -63,6 +63,10 @@ CALLS: Final = Table(
     Column("active", Boolean, nullable=False),
     Column("end_reason", String(40)),
     Column("answer_ms", Integer),
+    # When the provider is asked about the call, if nothing is heard until then; how often it was, in vain; why.
+    Column("look_at_us", BigInteger),
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("look_reason", String(10)),
     # All that filters ask about: what a filter leaves out is passed over without a look at the table.
     Index(
         "ix_calls_newest",
@@ -95,6 +99,12 @@ CALLS: Final = Table(
     Index(None, "user_id", "status", "began_us", "workflow_run_id"),
     Index(None, "user_id", "workflow_id", "began_us", "workflow_run_id"),
     Index(None, "provider_call_id"),
+    Index(
+        None,
+        "look_at_us",
+        postgresql_where=text("look_at_us IS NOT NULL"),
+        sqlite_where=text("look_at_us IS NOT NULL"),
+    ),
     comment="The record of each call, with the facts it follows from.",
 )
 
