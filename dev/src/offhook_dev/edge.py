@@ -29,6 +29,8 @@ ROUTES: Final = (
     Route("/api/v1/telephony-configurations", "number-sync"),
     Route("/api/v1/workflows", "number-sync"),
     Route("/api/v1/calls", "call-tracker"),
+    Route("/api/v1/webhooks", "call-tracker"),
+    Route("/api/v1/dead-letters", "call-tracker"),
     Route("/telephony-configurations", "number-sync", pages=True),
     Route("/workflows", "number-sync", pages=True),
     Route("/calls", "call-tracker", pages=True),

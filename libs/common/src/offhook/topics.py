@@ -81,7 +81,7 @@ MEDIA_TAPS: Final = Topic(
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "telephony.dead-letters.v1", "key of the record", "delete", 30 * _DAY_MS,
-    ("every consumer",), ("operators",),
+    ("every consumer",), ("call-tracker", "operators"),
     "Records that could not be handled, as they were, with the reason.",
 )  # fmt: skip
 

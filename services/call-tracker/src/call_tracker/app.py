@@ -15,6 +15,7 @@ from call_tracker.api import create_router, install_errors
 from call_tracker.holdings import Directories
 from call_tracker.pages import TEMPLATES, PageParts, create_pages
 from call_tracker.reconciliation import LeaseKeeper, Reconciliation
+from call_tracker.request_logs import RequestLogs
 from call_tracker.settings import TrackerSettings
 from call_tracker.silence import Patience
 from call_tracker.store import Database, Outbox, Store, StoreError, StoreUnavailable
@@ -65,6 +66,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     api_keys = ApiKeys(settings.api_keys, bus.directory(API_KEYS, ApiKeyRecord))
     sessions = Sessions(settings.session_key, api_keys, clock=lambda: clock().timestamp())
     site = Site(api_keys=api_keys, sessions=sessions, templates=TEMPLATES, clock=lambda: clock().timestamp())
+    logs = RequestLogs(settings, bus, database, outbox, clock)
     keeper = _Housekeeping(store, timedelta(hours=settings.idempotency_keep_h))
     bus.consume(
         CALL_EVENTS,
@@ -88,6 +90,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
             tasks.append(asyncio.create_task(reconciliation.run(), name="reconciliation"))
             tasks.append(asyncio.create_task(lease_keeper.run(), name="leases"))
+            tasks.append(asyncio.create_task(logs.keep(), name="keeping of logs"))
             for task in tasks:
                 task.add_done_callback(_tell_end)
             yield
@@ -116,6 +119,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             yield redis.problem
 
     bus.add_check(outbox_waits)
+    bus.add_check(logs.problems)
     bus.add_check(without_redis)
     bus.add_check(reconciliation.problems)
     app = create_app(SERVICE, bus, checks=[keeper.problems, stopped], lifespan=lifespan)
@@ -135,7 +139,9 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         clock=clock,
         trace_url_template=settings.trace_url_template,
     )
+    app.include_router(logs.apis(require_user(api_keys, sessions)))
     app.include_router(create_pages(site, pages))
+    app.include_router(logs.pages(site))
     site.install(app)
     return app
 

@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError
 
 from call_tracker.actions import UserLimits
 from call_tracker.recording.settings import StorageSettings
+from offhook.identities import is_id
 
 _DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
@@ -59,6 +60,36 @@ class TrackerSettings(StorageSettings):
     user_max_calls_per_s: Annotated[float, Field(ge=0)] | None = Field(
         None, description="calls of one user that may begin within a second; not set: no limit"
     )
+
+    operators: str = Field(
+        "",
+        max_length=4096,
+        description="ids of users who see all webhooks and dead letters, not only those of their own accounts and calls,"
+        " separated by commas",
+    )
+    webhooks_keep_days: Annotated[float, Field(gt=0, le=366)] = Field(
+        7.0, description="days for which entries of the webhook log are kept"
+    )
+    webhooks_max_rows: int = Field(
+        200_000, ge=100, description="entries of the webhook log kept at most, verified and refused each"
+    )
+    dead_letters_keep_days: Annotated[float, Field(gt=0, le=366)] = Field(
+        30.0, description="days for which dead letters are kept"
+    )
+    dead_letters_max_rows: int = Field(10_000, ge=100, description="dead letters kept at most")
+
+    @field_validator("operators")
+    @classmethod
+    def _are_ids(cls, value: str) -> str:
+        for part in value.split(","):
+            if part.strip() and not is_id(part.strip()):
+                raise ValueError(f"expected user ids separated by commas, found {part.strip()[:80]!r}")
+        return value
+
+    @property
+    def operator_ids(self) -> frozenset[str]:
+        """The users who see everything."""
+        return frozenset(part.strip() for part in self.operators.split(",") if part.strip())
 
     @field_validator("database_url")
     @classmethod

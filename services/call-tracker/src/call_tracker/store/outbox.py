@@ -22,11 +22,18 @@ from call_tracker.store.tables import OUTBOX
 from offhook.bus.errors import BusError
 from offhook.events import Event, EventData, decode, encode
 from offhook.telemetry import metrics
-from offhook.topics import ALL_TOPICS, CALL_COMMANDS, CALL_EVENTS, CALL_STATES, Topic
+from offhook.topics import (
+    ALL_TOPICS,
+    CALL_COMMANDS,
+    CALL_EVENTS,
+    CALL_STATES,
+    WEBHOOK_REPLAYS,
+    Topic,
+)
 
 _TOPICS: Final = {topic.name: topic for topic in ALL_TOPICS}
 # Within a page, what was asked is told before it is ordered: nobody shall hear of the dialling of a call unknown to them.
-_TELLING_ORDER: Final = (CALL_EVENTS, CALL_STATES, CALL_COMMANDS)
+_TELLING_ORDER: Final = (CALL_EVENTS, CALL_STATES, CALL_COMMANDS, WEBHOOK_REPLAYS)
 _PAGE: Final = 500
 _POLL_S: Final = 0.5
 # Longer than the producer's own patience. A record that is given up here and goes out later all the same could overtake what

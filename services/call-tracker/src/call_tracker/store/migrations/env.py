@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from call_tracker.store import log_tables  # noqa: F401 - its tables are in METADATA
 from call_tracker.store.tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
