@@ -8,7 +8,8 @@ from offhook.providers.webhooks import HttpAnswer
 class Documents(Protocol):
     """What a transfer is made of, in the provider's language. Implemented by `offhook.providers.<name>.documents`.
 
-    Numbers are E.164, URLs absolute and public. All raise `InstructionError` for what the provider would not take.
+    Numbers are E.164, URLs absolute and public, rooms named like runs (`identities.ID_PATTERN`). All raise
+    `InstructionError` for what the provider would not take.
     """
 
     def cold(self, to: str, from_number: str, ring_timeout_s: int, result_url: str) -> str:

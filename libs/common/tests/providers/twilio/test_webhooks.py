@@ -1,5 +1,6 @@
 """What Twilio sends, understood; what it is answered, judged by the vendor's own builder."""
 
+import contextlib
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -132,6 +133,49 @@ def test_an_asynchronous_answering_machine_result_is_no_state_change():
     assert (report.status, report.provider_status, report.answered_by) == (None, "answered-by", "human")
 
 
+@pytest.mark.parametrize(
+    ("word", "neutral"),
+    [
+        ("human", "human"),
+        ("machine_start", "machine"),
+        ("machine_end_beep", "machine"),
+        ("machine_end_silence", "machine"),
+        ("machine_end_other", "machine"),
+        ("fax", "fax"),
+        ("unknown", "unknown"),
+        ("invented_tomorrow", "unknown"),
+    ],
+)
+def test_who_answered_is_told_in_neutral_words_and_twilios_own_is_kept(word, neutral):
+    report = status(AnsweredBy=word, MachineDetectionDuration="4000")
+    assert (report.status, report.answered_by, report.raw["AnsweredBy"]) == (None, neutral, word)
+
+
+def test_a_word_nobody_knows_is_kept_bounded():
+    assert status(CallStatus="x" * 500).provider_status == "x" * 64
+
+
+@pytest.mark.parametrize(
+    ("fields", "result"),
+    [
+        ({}, None),
+        ({"CallStatus": "in-progress"}, None),
+        ({"DialCallStatus": "completed", "DialBridged": "true"}, "completed"),
+        ({"DialCallStatus": "completed"}, "completed"),
+        ({"DialCallStatus": "completed", "DialBridged": "false"}, "failed"),
+        ({"DialCallStatus": "answered"}, "completed"),
+        ({"DialCallStatus": "busy", "DialBridged": "false"}, "busy"),
+        ({"DialCallStatus": "busy", "DialSipResponseCode": "603"}, "declined"),
+        ({"DialCallStatus": "no-answer"}, "no-answer"),
+        ({"DialCallStatus": "failed"}, "failed"),
+        ({"DialCallStatus": "canceled"}, "failed"),
+        ({"DialCallStatus": "invented-tomorrow"}, "going on"),
+    ],
+)
+def test_the_action_url_learns_what_became_of_a_transfer(fields, result):
+    assert WEBHOOKS.parse_transfer(post(BASE | fields)) == result
+
+
 def test_stream_callbacks_are_about_the_media_leg():
     report = status(
         StreamSid="MZ1", StreamEvent="stream-error", StreamError="31921", Timestamp="2026-01-01T12:00:00.5Z"
@@ -182,6 +226,8 @@ def test_hostile_requests_raise_nothing_but_request_errors(method, body, query, 
     for parse in (WEBHOOKS.parse_call, WEBHOOKS.parse_status):
         with pytest.raises(RequestError):
             parse(request)
+    with contextlib.suppress(RequestError):
+        assert WEBHOOKS.parse_transfer(request) is None
     WEBHOOKS.recognises(request)
     WEBHOOKS.claimed_account(request)
 
@@ -234,6 +280,12 @@ def test_connecting_says_what_the_vendors_builder_says(token, continue_url, stat
     answer = WEBHOOKS.connect(plan(token=token, continue_url=continue_url, status_url=status_url))
     assert (answer.status, answer.content_type) == (200, "text/xml")
     assert tree(answer.body) == tree(str(expected))
+
+
+def test_a_call_that_comes_back_from_a_transfer_says_so_to_the_bridge():
+    back = WEBHOOKS.connect(plan(transfer="no-answer"))
+    assert ("name", "transfer") in tree(back.body)[3][0][3][0][3][-1][1]
+    assert ("value", "no-answer") in tree(back.body)[3][0][3][0][3][-1][1]
 
 
 @given(printable)

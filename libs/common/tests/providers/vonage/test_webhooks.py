@@ -157,6 +157,59 @@ def test_answering_machine_events_name_the_leg_differently():
     assert report.detail == "beep_start"
 
 
+@pytest.mark.parametrize("word", ["human", "machine"])
+def test_who_answered_is_told_in_neutral_words_and_vonages_own_are_kept(word):
+    report = event(status=word, sub_state="beep_timeout")
+    assert (report.status, report.answered_by, report.provider_status) == (None, word, word)
+    assert (report.raw["status"], report.raw["sub_state"]) == (word, "beep_timeout")
+
+
+def test_a_word_nobody_knows_is_kept_bounded():
+    assert event(status="x" * 500).provider_status == "x" * 64
+
+
+@pytest.mark.parametrize(
+    ("price", "read"),
+    [
+        ("0.01", "0.01"),
+        (0.01, "0.01"),
+        (1e-05, "0.00001"),
+        (2, "2"),
+        ("free", None),
+        ("1e9", None),
+        (True, None),
+    ],
+)
+def test_a_price_is_text_or_a_number(price, read):
+    report = event(status="completed", price=price)
+    assert (report.price, report.price_unit) == (read, "EUR" if read else None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "result"),
+    [
+        ({"reason": "Syntax error in NCCO."}, None),
+        ({"status": "disconnected"}, None),
+        ({"status": "completed", "to": "wss://h.example/ws"}, None),
+        ({"status": "started"}, "going on"),
+        ({"status": "ringing"}, "going on"),
+        ({"status": "answered"}, "going on"),
+        ({"status": "machine"}, "going on"),
+        ({"status": "invented-tomorrow"}, "going on"),
+        ({"status": "completed"}, "completed"),
+        ({"status": "busy"}, "busy"),
+        ({"status": "timeout"}, "no-answer"),
+        ({"status": "unanswered", "detail": "timeout"}, "no-answer"),
+        ({"status": "rejected", "detail": "declined"}, "declined"),
+        ({"status": "rejected", "detail": "restricted"}, "failed"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "cancelled"}, "failed"),
+    ],
+)
+def test_the_event_url_learns_what_becomes_of_a_transfer(fields, result):
+    assert WEBHOOKS.parse_transfer(post(EVENT | fields)) == result
+
+
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
@@ -269,7 +322,7 @@ hostile_bodies = st.one_of(
 @given(hostile_bodies, st.text(max_size=60), st.sampled_from(["GET", "POST", "PUT"]))
 def test_hostile_requests_raise_nothing_but_request_errors(body, query, method):
     request = HttpRequest(method, (), "/x", query, {"authorization": "Bearer x"}, body)
-    for parse in (WEBHOOKS.parse_call, WEBHOOKS.parse_status):
+    for parse in (WEBHOOKS.parse_call, WEBHOOKS.parse_status, WEBHOOKS.parse_transfer):
         with contextlib.suppress(RequestError):
             parse(request)
     WEBHOOKS.recognises(HttpRequest(method, (), "/x", query, {}, body))
@@ -314,6 +367,11 @@ def test_connecting_says_what_the_vendors_models_say(wish, rate):
     assert endpoint["headers"] == {"call_uuid": UUID, "workflow_run_id": "r", "token": "token-1"}
     assert endpoint["authorization"] == {"type": "vonage"}
     assert action["eventType"] == "synchronous"
+
+
+def test_a_call_that_comes_back_from_a_transfer_says_so_to_the_bridge():
+    (action,) = json.loads(WEBHOOKS.connect(plan(transfer="no-answer")).body)
+    assert action["endpoint"][0]["headers"]["transfer"] == "no-answer"
 
 
 def test_the_event_url_leads_back_to_the_callers_leg():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
+from offhook.identities import is_id
 from offhook.providers.base import InstructionError
 
 CONTENT_TYPE: Final = "text/xml"
@@ -15,7 +16,6 @@ MAX_PARAMETER: Final = 499
 # What XML 1.0 cannot hold, not even escaped: https://www.w3.org/TR/xml/#charsets
 _NOT_XML: Final = re.compile("[^\\t\\n\\r\\u0020-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 MAX_RING_S: Final = 600
-MAX_NAME: Final = 128
 _NUMBER: Final = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 
@@ -81,7 +81,8 @@ def dial_number(to: str, from_number: str, ring_timeout_s: int, action_url: str)
 
 
 def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> bytes:
-    """Enter a conference of two, which ends when either leaves; it begins when one enters with `starts`.
+    """Enter a conference of two, which ends when either leaves; it begins when one enters with `starts`. Raises
+    `InstructionError`.
 
     https://www.twilio.com/docs/voice/twiml/conference. Who waits hears Twilio's own music, or the TwiML of `wait_url`.
     """
@@ -93,8 +94,8 @@ def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> 
     }
     if wait_url is not None:
         attributes |= {"waitUrl": wait_url, "waitMethod": "POST"}
-    if not name or len(name) > MAX_NAME:
-        raise InstructionError(f"the name of a conference has 1 to {MAX_NAME} characters")
+    if not is_id(name):
+        raise InstructionError(f"a conference is named like a run; got {name[:80]!r}")
     return _document(_element("Dial", content=_element("Conference", attributes, _text(name))))
 
 

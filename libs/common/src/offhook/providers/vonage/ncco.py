@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from offhook.identities import is_id
 from offhook.providers.base import InstructionError
 from offhook.providers.vonage.numbers import from_e164, to_e164
 
@@ -15,7 +16,6 @@ CONTENT_TYPE: Final = "application/json"
 SAMPLE_RATES: Final = (8000, 16000, 24000)
 MAX_TEXT: Final = 1000
 MAX_RING_S: Final = 120
-MAX_NAME: Final = 128
 # https://developer.vonage.com/en/voice/voice-api/concepts/websockets
 MAX_HEADERS: Final = 512
 # They would hide the fields of the first message, into which the headers are flattened.
@@ -84,8 +84,8 @@ def connect_phone(to: str, from_number: str, ring_timeout_s: int, event_url: str
 def conversation(name: str, *, starts: bool, music_url: str | None = None) -> bytes:
     """Enter a named conversation of the application, which ends when whoever came through this leaves; it begins when
     somebody enters with `starts`. Until then Vonage plays `music_url`. Raises `InstructionError`."""
-    if not name or len(name) > MAX_NAME:
-        raise InstructionError(f"the name of a conversation has 1 to {MAX_NAME} characters")
+    if not is_id(name):
+        raise InstructionError(f"a conversation is named like a run; got {name[:80]!r}")
     action = {"action": "conversation", "name": name, "startOnEnter": starts, "endOnExit": True}
     if music_url is not None:
         action["musicOnHoldUrl"] = [music_url]
