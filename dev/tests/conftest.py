@@ -32,7 +32,7 @@ async def installation(
     _kafka_can_be_had: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Installation]:
     """One running stack with simulated carriers, for all end-to-end tests."""
-    async with Installation(tmp_path_factory.mktemp("installation")) as running:
+    async with Installation(tmp_path_factory.mktemp("installation"), recorder=True) as running:
         yield running
 
 

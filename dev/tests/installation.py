@@ -190,8 +190,10 @@ class Installation:
         *,
         service_env: Mapping[str, Mapping[str, str]] | None = None,
         database_urls: Mapping[str, str] | None = None,
+        recorder: bool = False,
     ) -> None:
         self.home = home
+        self._recorder = recorder
         self.secrets = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
         self._service_env = service_env or {}
         self._database_urls = dict(database_urls or {})
@@ -252,6 +254,7 @@ class Installation:
             carriers=dict.fromkeys(PROVIDERS, self.rest_road.base_url),
             carrier_ca=self.sim.ca_pem,
             database_urls=self._database_urls,
+            recorder=self._recorder,
             service_env={name: {**env, **self._service_env.get(name, {})} for name, env in own_env.items()},
         )
 

@@ -34,6 +34,8 @@ from offhook_dev.redis import RedisServer
 from offhook_dev.servers import Server
 
 SERVICES: Final = ("number-sync", "call-tracker", "media-bridge", "webhook-gateway")
+RECORDER: Final = "recorder"
+"""Beside the services: only where something may be recorded."""
 DEMO_USER: Final = "demo"
 _REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
@@ -56,7 +58,8 @@ class Stack:
     `public_url` is what providers call, when it is not this machine. `admin_ports`: where each service tells its health
     and metrics, by name.
     `carriers` are REST base URLs by provider, to use a simulator instead of the real Twilio and Vonage; `carrier_ca` is the
-    simulator's CA. `database_urls` by service replaces the embedded SQLite files.
+    simulator's CA. `database_urls` by service replaces the embedded SQLite files. With `recorder`, calls of workflows that
+    ask for it are recorded.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Stack:
         redis_url: str | None = None,
         database_urls: dict[str, str] | None = None,
         agent: bool = True,
+        recorder: bool = False,
         service_env: dict[str, dict[str, str]] | None = None,
     ) -> None:
         self._home = home
@@ -82,6 +86,7 @@ class Stack:
         self._carrier_ca = carrier_ca
         self._database_urls = database_urls or {}
         self._with_agent = agent
+        self._with_recorder = recorder
         self._service_env = service_env or {}
         self._kafka = None if kafka else KafkaServer(home / "kafka")
         self._kafka_bootstrap = kafka
@@ -138,6 +143,8 @@ class Stack:
         env = self._environment(secrets_of)
         for name in SERVICES:
             self.programs[name] = self._service(name, ports[name], env)
+        if self._with_recorder:
+            self.programs["recorder"] = self._recorder(free_port(), env)
         if self._with_agent:
             self.programs["agent"] = self._agent(agent_port)
         edge = self._edge(port, ports, certificate)
@@ -261,6 +268,8 @@ class Stack:
             own["OFFHOOK_ADMIN_PORT"] = str(health)
         if name in ("call-tracker", "number-sync"):
             own["OFFHOOK_DATABASE_URL"] = self.database_url(name)
+        if name == "call-tracker":
+            own["OFFHOOK_RECORDINGS_DIR"] = str(self.recordings)
         self.admin_ports[name] = health
         return Program(
             name,
@@ -270,6 +279,30 @@ class Stack:
             env=env | own | self._service_env.get(name, {}),
             ready_url=f"http://127.0.0.1:{health}/readyz",
         )
+
+    def _recorder(self, port: int, env: dict[str, str]) -> Program:
+        state = self._home / RECORDER
+        state.mkdir(exist_ok=True)
+        own = {
+            "OFFHOOK_LISTEN_PORT": str(port),
+            "OFFHOOK_STATE_DIR": str(state),
+            "OFFHOOK_DATABASE_URL": self.database_url("call-tracker"),
+            "OFFHOOK_RECORDINGS_DIR": str(self.recordings),
+        }
+        self.admin_ports[RECORDER] = port
+        return Program(
+            RECORDER,
+            [sys.executable, "-m", "call_tracker", "record"],
+            self._home,
+            port=port,
+            env=env | own | self._service_env.get(RECORDER, {}),
+            ready_url=f"http://127.0.0.1:{port}/readyz",
+        )
+
+    @property
+    def recordings(self) -> Path:
+        """The folder of the recordings."""
+        return (self._home / "recordings").absolute()
 
     def database_url(self, service: str) -> str:
         """Where a service stores: one of `database_urls`, or its own SQLite file."""

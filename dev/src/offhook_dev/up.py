@@ -129,6 +129,7 @@ async def supervise(home: Path, port: int, public_url: str | None, tunnel: str |
         certificate=certificate,
         carriers={"twilio": base_url, "vonage": base_url} if base_url else None,
         carrier_ca=home / "carrier-sim" / "ca.pem" if carrier else None,
+        recorder=True,  # whoever looks around may ask for it on a workflow's page
         # What is configured wins over a tunnel, so the address of this machine must not be.
         service_env={"number-sync": {"OFFHOOK_PUBLIC_URL": "", "OFFHOOK_TUNNEL_METRICS_URL": tunnel}}
         if tunnel and public_url is None
