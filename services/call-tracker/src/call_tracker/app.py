@@ -15,6 +15,7 @@ from call_tracker.api import create_router, install_errors
 from call_tracker.holdings import Directories
 from call_tracker.pages import TEMPLATES, PageParts, create_pages
 from call_tracker.reconciliation import LeaseKeeper, Reconciliation
+from call_tracker.recording.serving import Recordings
 from call_tracker.request_logs import RequestLogs
 from call_tracker.settings import TrackerSettings
 from call_tracker.silence import Patience
@@ -131,14 +132,17 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             authenticate=require_user(api_keys, sessions),
         )
     )
+    recordings = Recordings(database, store, settings.recordings())
     pages = PageParts(
         store=store,
         outbox=outbox,
         holdings=holdings,
         actions=actions,
         clock=clock,
+        recordings=recordings,
         trace_url_template=settings.trace_url_template,
     )
+    app.include_router(recordings.router(site))
     app.include_router(logs.apis(require_user(api_keys, sessions)))
     app.include_router(create_pages(site, pages))
     app.include_router(logs.pages(site))

@@ -6,6 +6,7 @@ from typing import Final
 
 from call_tracker.actions import Actions
 from call_tracker.holdings import Directories
+from call_tracker.recording.serving import Recordings
 from call_tracker.store import Outbox, Store
 from call_tracker.store.store import Clock
 
@@ -21,4 +22,5 @@ class PageParts:
     holdings: Directories
     actions: Actions
     clock: Clock
+    recordings: Recordings
     trace_url_template: str | None = None
