@@ -1,7 +1,7 @@
 """The pages: telephony configurations, phone numbers, workflows.
 
     configurations.py  calling_rules.py  phone_numbers.py  imports.py  workflows.py     routes, one module a resource
-    guide.py  sync_view.py  verification_view.py  configuration_view.py  trial_view.py     what a page says; pure
+    guide.py  sync_view.py  verification_view.py  configuration_view.py  trial_view.py  calling.py     what a page says; pure
     credential_inputs.py  form_values.py  workflow_form.py  refusals.py  answers.py     forms, and what is wrong with them
     reading.py     what pages read beside the domain's own lists
     templates/     one template a page, and one for each piece that follows what happens

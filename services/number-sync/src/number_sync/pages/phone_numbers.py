@@ -12,7 +12,7 @@ from number_sync import publishing
 from number_sync.api.models import NumberChange, NumberIn
 from number_sync.api.parts import ONE_CONFIGURATION, Parts
 from number_sync.errors import InvalidError, NotFoundError, NumberSyncError
-from number_sync.pages import reading
+from number_sync.pages import calling, reading
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.countries import countries, readable
 from number_sync.pages.form_values import choice, seen, ticked
@@ -125,6 +125,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         async with parts.database.read() as connection:
             found["workflows"] = await reading.workflow_choices(connection, user.user_id)
         row = found["number"].row
+        found["call_form"] = calling.from_number(row, found["workflows"])
         found["values"] = {
             "label": row.label,
             "workflow_id": row.workflow_id or "",

@@ -130,6 +130,17 @@ async def numbers_without_workflow(
     return rows.all()
 
 
+async def active_numbers(connection: AsyncConnection, user_id: str, *, limit: int = 200) -> Sequence[Any]:
+    """Numbers that can be called from (id, e164, label)."""
+    rows = await connection.execute(
+        select(phone_numbers.c.id, phone_numbers.c.e164, phone_numbers.c.label)
+        .where(phone_numbers.c.user_id == user_id, phone_numbers.c.active)
+        .order_by(phone_numbers.c.e164)
+        .limit(limit)
+    )
+    return rows.all()
+
+
 async def count_by_workflow(connection: AsyncConnection, user_id: str) -> Mapping[str, int]:
     """Workflow → how many numbers it answers; those that answer none are left out."""
     rows = await connection.execute(

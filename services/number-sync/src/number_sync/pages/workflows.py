@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from number_sync.api.parts import Parts
 from number_sync.errors import ConflictError, NumberSyncError
-from number_sync.pages import reading
+from number_sync.pages import calling, reading
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.countries import readable
 from number_sync.pages.form_values import header_refusals, headers_of, seen
@@ -81,6 +81,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         async with parts.database.read() as connection:
             numbers, total = await reading.numbers_of_workflow(connection, user.user_id, row.id)
             idle = await reading.numbers_without_workflow(connection, user.user_id)
+            active = await reading.active_numbers(connection, user.user_id)
             steps = await reading.first_use(connection, user.user_id)
         return {
             "workflow": row,
@@ -94,6 +95,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             ],
             "guide": steps,
             "trial": None,
+            "call_form": calling.from_workflow(row.id, row.name, active, numbers),
         }
 
     def key_lost(row: Row[Any]) -> bool:

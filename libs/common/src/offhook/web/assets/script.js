@@ -21,7 +21,7 @@
 
   // What only works with script is hidden until here.
   const enhance = (root = document) => {
-    for (const button of $$("[data-reveal], [data-copy]", root)) button.hidden = false;
+    for (const one of $$("[data-reveal], [data-copy], [data-call]", root)) one.hidden = false;
     tellTimes(root);
   };
 
@@ -45,6 +45,10 @@
     if (!fresh) return;
     const first = !shown.has(id);
     shown.set(id, html);
+    if (old.dataset.keyed !== undefined) merge(old, fresh, first); else swap(old, fresh);
+  };
+  // One element for another: who was in it stays where he was, what was unfolded stays so.
+  const swap = (old, fresh) => {
     const focusables = "a[href], button, input, select, textarea, summary, [tabindex]";
     const active = old.contains(document.activeElement) ? document.activeElement : null;
     const place = active && (active === old ? -1 : $$(focusables, old).indexOf(active));
@@ -60,10 +64,40 @@
     }
     for (const one of $$("[data-announce]", fresh)) {
       const before = states.get(one.dataset.announce);
-      if (before === undefined || before === one.dataset.state || first && before === one.dataset.state) continue;
+      if (before === undefined || before === one.dataset.state) continue;
       one.classList.add("changed");
       announce(`${one.dataset.announce}: ${one.textContent.trim()}`);
     }
+  };
+  // A list whose entries have ids: only what changed is touched, and what is being read stays where it is on the screen.
+  const entries = new Map(); // the HTML an entry was last given, by its id
+  const merge = (list, fresh, first) => {
+    const wanted = [...fresh.children];
+    const kept = new Set(wanted.map((one) => one.id));
+    const read = window.scrollY > 0 && [...list.children].find((one) => kept.has(one.id) && one.getBoundingClientRect().bottom > 60);
+    const was = read ? read.getBoundingClientRect().top : 0;
+    for (const one of [...list.children]) if (!kept.has(one.id)) { entries.delete(one.id); one.remove(); }
+    let next = list.firstElementChild;
+    for (const one of wanted) {
+      const html = one.outerHTML;
+      const there = document.getElementById(one.id);
+      let stays = there;
+      if (there && entries.get(one.id) !== html) {
+        if (there === next) next = there.nextElementSibling;
+        swap(there, one);
+        stays = one;
+      } else if (there) {
+        if (there === next) next = there.nextElementSibling;
+      } else {
+        enhance(one);
+        if (!first) one.classList.add("changed");
+        stays = one;
+      }
+      entries.set(one.id, html);
+      if (stays.parentElement !== list || stays.nextElementSibling !== next) list.insertBefore(stays, next);
+    }
+    const again = read && document.getElementById(read.id);
+    if (again) window.scrollBy({ top: again.getBoundingClientRect().top - was, behavior: "instant" });
   };
   const settle = () => { for (const [id, html] of [...waiting]) replace(id, html); };
 
@@ -177,9 +211,72 @@
       settle();
     } else refuse(form, json);
   };
+
+  // ---- a test call: ordered from the calls API, and followed there until it has ended ---------------------------
+  const over = ["completed", "busy", "no-answer", "failed", "canceled"];
+  let followed = "";
+  const follow = async (form, run, to) => {
+    followed = run;
+    const place = $("[data-call-state]", form.parentElement);
+    const link = $("[data-call-link]", place);
+    link.href = link.dataset.callLink + encodeURIComponent(run);
+    $("[data-call-to]", place).textContent = to;
+    place.hidden = false;
+    let told = "";
+    const tell = (status) => {
+      if (status === told) return;
+      told = status;
+      for (const one of $$("[data-call-status]", place)) one.hidden = one.dataset.callStatus !== status;
+    };
+    tell("initiated");
+    while (followed === run && !over.includes(told)) {
+      await new Promise((wake) => setTimeout(wake, 700));
+      if (document.hidden) continue;
+      const answer = await fetch(`${form.dataset.call}/${encodeURIComponent(run)}`, { headers: { Accept: "application/json" } }).catch(() => null);
+      if (answer && answer.status === 401) { refuse(form, { detail: "You are not signed in any more.", location: "/login" }); return; }
+      const call = answer && answer.ok ? await answer.json().catch(() => ({})) : {};
+      if (call.status && followed === run) tell(call.status);
+    }
+  };
+  const orders = new WeakMap(); // what a form last asked for, and the key under which it asked
+  const order = async (form, submitter) => {
+    const fields = Object.fromEntries([...new FormData(form)].filter(([, value]) => value.trim() !== ""));
+    const body = JSON.stringify(fields);
+    // An order whose answer was lost is repeated under its key: it stays one call.
+    let sent = orders.get(form);
+    if (!sent || sent.body !== body) {
+      const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      sent = { body, key };
+      orders.set(form, sent);
+    }
+    clear(form);
+    form.setAttribute("aria-busy", "true");
+    if (submitter) submitter.setAttribute("aria-busy", "true");
+    const token = $("meta[name=csrf]");
+    const answer = await fetch(form.dataset.call, {
+      method: "POST", body, credentials: "same-origin",
+      headers: { Accept: "application/json", "Content-Type": "application/json", "X-CSRF-Token": token ? token.content : "", "Idempotency-Key": sent.key },
+    }).catch(() => null);
+    const json = answer ? await answer.json().catch(() => ({})) : {};
+    const renewed = answer && answer.status === 403 && await renew();
+    form.removeAttribute("aria-busy");
+    if (submitter) submitter.removeAttribute("aria-busy");
+    if (!answer || answer.status >= 500) {
+      refuse(form, { detail: json.detail || "The server did not answer. Try again: it will be the same call." });
+      return;
+    }
+    if (!renewed) orders.delete(form);
+    if (answer.ok) { follow(form, json.workflow_run_id, json.to_number || fields.to); return; }
+    if (renewed) json.detail = "You have signed in anew. Your entries are still here: send them again.";
+    if (answer.status === 401) json.location = "/login";
+    const field = JSON.parse(form.dataset.reasons || "{}")[json.reason];
+    if (field && json.detail) json.errors = [{ location: ["body", field], message: json.detail }];
+    refuse(form, json);
+  };
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.getAttribute("aria-busy") === "true") { event.preventDefault(); return; }
+    if (form.matches("form[data-call]")) { event.preventDefault(); order(form, event.submitter); return; }
     if (!form.matches("form[data-fetch]") || form.method !== "post") return;
     event.preventDefault();
     send(form, event.submitter);
