@@ -169,7 +169,7 @@ def test_a_word_nobody_knows_is_kept_bounded():
         ({"DialCallStatus": "no-answer"}, "no-answer"),
         ({"DialCallStatus": "failed"}, "failed"),
         ({"DialCallStatus": "canceled"}, "failed"),
-        ({"DialCallStatus": "invented-tomorrow"}, "going on"),
+        ({"DialCallStatus": "invented-tomorrow"}, "failed"),
     ],
 )
 def test_the_action_url_learns_what_became_of_a_transfer(fields, result):

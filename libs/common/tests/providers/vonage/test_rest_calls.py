@@ -124,6 +124,31 @@ async def test_an_answered_call_can_be_transferred_a_ringing_one_not_yet_and_one
         assert (await refused(ask, lambda rest, uuid=uuid: rest.hang_up(uuid))).kind == "gone"
 
 
+async def test_a_transferred_call_is_connected_and_the_other_partys_leg_is_not_taken_for_a_placed_call(
+    sim, ask
+):
+    sim.callees[CLERK] = Callee(0.1, caller=PATIENT)
+    uuid = await place(sim, ask, Callee(0.1, caller=PATIENT))
+    await until_answered(ask, uuid)
+    document = VONAGE.documents.cold(CLERK, OURS, 20, NOWHERE)
+    await ask(lambda rest: rest.transfer(uuid, document))
+    while not (legs := [call for call in sim.vonage.every_call() if call.to_number == CLERK[1:]]):
+        await asyncio.sleep(0.02)
+    leg = await ask(lambda rest: rest.look_at(legs[0].uuid))
+    assert (leg.to_number, leg.direction) == (CLERK, "outbound")
+    assert not await ask(lambda rest: rest.find(OURS, CLERK, *ALWAYS))
+    assert [seen.provider_call_id for seen in await ask(lambda rest: rest.find(OURS, THEIRS, *ALWAYS))] == [
+        uuid
+    ]
+
+
+@pytest.mark.parametrize("mode", ["detect", "detect-message-end"])
+async def test_vonage_takes_the_wish_to_know_who_answers(sim, ask, mode):
+    call = Dial(OURS, THEIRS, NOWHERE, NOWHERE, NOWHERE, 1, 90, mode)
+    sim.callees[THEIRS] = Callee(0.1, "busy")
+    assert (await ask(lambda rest: rest.dial(call))).provider_status == "started"
+
+
 async def test_a_call_that_has_just_been_placed_cannot_be_ended_yet(sim, ask):
     ringing = await place(sim, ask, Callee(20))
     assert (await refused(ask, lambda rest: rest.hang_up(ringing))).kind == "too-early"

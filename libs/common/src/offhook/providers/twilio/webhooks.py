@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from offhook.providers.base import (
-    GOING_ON,
     CallRequest,
     ConnectPlan,
     HttpAnswer,
@@ -124,7 +123,8 @@ class TwilioWebhooks:
         word = fields.get("DialCallStatus", "")
         if not word:
             return None
-        result: TransferProgress = TRANSFER_RESULTS.get(word, GOING_ON)
+        # Asked once, when that call is over: whatever the word, it is not going on.
+        result = TRANSFER_RESULTS.get(word, "failed")
         if result == "completed" and fields.get("DialBridged") == "false":
             # Somebody answered who was never connected: the caller hears us again.
             return "failed"

@@ -4,7 +4,7 @@ Blocking: run it in a thread. Imported by number-sync only.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -20,6 +20,8 @@ from offhook.providers.vonage.seen import seen_of
 _PATH: Final = "/v1/calls"
 _PAGE_SIZE: Final = 100
 _MAX_PAGES: Final = 30
+# What Vonage calls the start of a call may be its answer.
+_LONGEST_RING: Final = timedelta(seconds=120)
 
 
 class VonageCalls:
@@ -45,21 +47,24 @@ class VonageCalls:
         """There is no filter by number: all legs of that time are read."""
         params = {"date_start": _moment(after), "date_end": _moment(before), "order": "desc"}
         found: dict[str, Seen] = {}
-        received: set[str] = set()
+        first: dict[str | None, str] = {}
         for item in self._listed(params):
             seen = seen_of(item)
             if seen is None:
                 raise unreadable("read", "Vonage's answer has something that is not a call")
-            if seen.conversation_id is not None and seen.direction == "inbound":
-                received.add(seen.conversation_id)
+            first[seen.conversation_id] = seen.provider_call_id
             if (
                 seen.direction == "outbound"
                 and (seen.from_number, seen.to_number) == (from_number, to_number)
-                and (seen.began_at is None or after <= seen.began_at <= before)
+                and (seen.began_at is None or after <= seen.began_at <= before + _LONGEST_RING)
             ):
                 found[seen.provider_call_id] = seen
-        # A leg in a conversation that began with a call to us was dialled by that call's instructions.
-        placed = [seen for seen in found.values() if seen.conversation_id not in received]
+        # Every later leg of a conversation was dialled by the instructions of the first one's call.
+        placed = [
+            seen
+            for seen in found.values()
+            if seen.conversation_id is None or first[seen.conversation_id] == seen.provider_call_id
+        ]
         return newest_first(placed)
 
     def _listed(self, params: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
