@@ -1,7 +1,9 @@
 """What a provider says of a call when it is asked, and the event that tells it, for every provider there is."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -10,17 +12,26 @@ from twilio.rest.api.v2010.account.call import CallInstance
 from vonage_voice.models import CallState
 
 from offhook.events.calls import CallStatus, StatusReported
-from offhook.providers.base import Seen, report, report_id
+from offhook.providers.base import HttpRequest, Seen, report, report_id
 from offhook.providers.seen import newest_first
 from offhook.providers.twilio import seen as twilio_seen
+from offhook.providers.twilio import statuses as twilio_statuses
+from offhook.providers.twilio.webhooks import TwilioWebhooks
 from offhook.providers.vonage import seen as vonage_seen
+from offhook.providers.vonage import statuses as vonage_statuses
+from offhook.providers.vonage.webhooks import VonageWebhooks
 
+FORM = "application/x-www-form-urlencoded"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ENDED = Seen(
     "call-1", None, "+15550002222", "+15550001111", "outbound", "completed", CallStatus.COMPLETED,
     began_at=NOON, answered_at=NOON + timedelta(seconds=8), ended_at=NOON + timedelta(seconds=20),
     duration_s=12, price="0.0140", price_unit="USD", answered_by="human", raw={"status": "completed"},
 )  # fmt: skip
+
+
+def same(told):
+    return told.status, told.provider_status, told.direction, told.provider_call_id
 
 
 def told(seen, run="run-1"):
@@ -140,6 +151,21 @@ def test_vonages_call_is_read_whole_in_either_form_of_time(number):
 def test_vonage_says_who_answered_in_place_of_the_state():
     seen = vonage_seen.seen_of({"uuid": "u", "status": "machine"})
     assert (seen.status, seen.answered_by) == (CallStatus.ANSWERED, "machine")
+
+
+def test_a_call_comes_out_the_same_whether_its_end_was_told_or_looked_up():
+    for word in twilio_statuses.CALL_STATUSES:
+        fields = {"AccountSid": "AC1", "CallSid": "CA1", "CallStatus": word, "Direction": "outbound-api"}
+        form = HttpRequest("POST", (), "/", "", {"content-type": FORM}, urlencode(fields).encode())
+        callback = TwilioWebhooks().parse_status(form)
+        looked = twilio_seen.seen_of({"sid": "CA1", "status": word, "direction": "outbound-api"})
+        assert same(callback) == same(looked)
+    for word in vonage_statuses.CALL_STATUSES:
+        event = {"uuid": "u", "status": word, "direction": "outbound"}
+        callback = VonageWebhooks().parse_status(
+            HttpRequest("POST", (), "/", "", {}, json.dumps(event).encode())
+        )
+        assert same(callback) == same(vonage_seen.seen_of(event))
 
 
 @pytest.mark.parametrize(

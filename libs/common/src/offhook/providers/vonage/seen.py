@@ -11,8 +11,6 @@ from offhook.providers.vonage.statuses import ANSWERED_BY, DIRECTIONS, PRICE_UNI
 
 # A call is in these states, where a webhook only tells them as news: who answered is known, so somebody has.
 _ANSWERED: Final = frozenset({"machine", "human"})
-# Asked for, a call is `rejected` without the detail its event had. Most often it is the callee who declined.
-_LIKELIEST_DETAIL: Final = "declined"
 
 
 def seen_of(fields: Mapping[str, Any]) -> Seen | None:
@@ -21,7 +19,7 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
     if not uuid:
         return None
     word, detail = _text(fields, "status")[:64], _text(fields, "detail")
-    status = CallStatus.ANSWERED if word in _ANSWERED else status_of(word, detail or _LIKELIEST_DETAIL)
+    status = CallStatus.ANSWERED if word in _ANSWERED else status_of(word, detail)
     ended_at, duration_s = any_time(_text(fields, "end_time")), whole_number(fields.get("duration"))
     price = amount(fields.get("price"))
     return Seen(

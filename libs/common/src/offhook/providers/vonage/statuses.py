@@ -28,6 +28,9 @@ REJECTED_DETAILS: Final[dict[str, CallStatus]] = {
     "invalid_number": CallStatus.FAILED,
     "restricted": CallStatus.FAILED,
 }
+# Only the event has the detail: the REST API says no more than `rejected`, and the same call must come out the same.
+# Most often it is the callee who declined.
+_LIKELIEST_REJECTION: Final = "declined"
 
 ANSWERED_BY: Final[dict[str, str]] = {"human": "human", "machine": "machine"}
 
@@ -67,6 +70,6 @@ UNNAMED_EVENTS: Final[tuple[tuple[str, str], ...]] = (
 
 def status_of(word: str, detail: str) -> CallStatus | None:
     """What a word of Vonage's means; None for one that says nothing about a call's state, or is not known."""
-    if word == "rejected" and detail in REJECTED_DETAILS:
-        return REJECTED_DETAILS[detail]
+    if word == "rejected":
+        return REJECTED_DETAILS.get(detail or _LIKELIEST_REJECTION, CallStatus.FAILED)
     return CALL_STATUSES.get(word)
