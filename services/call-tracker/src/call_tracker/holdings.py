@@ -16,9 +16,13 @@ class Directories:
         self._workflows = bus.directory(WORKFLOWS, WorkflowRecord)
         self._configurations.add_index("user", lambda record: record.user_id)
         self._numbers.add_index("configuration", lambda record: record.configuration_id)
+        self._workflows.add_index("user", lambda record: record.user_id)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord | None:
         return self._workflows.get(workflow_id)
+
+    def workflows_of(self, user_id: str) -> Iterable[WorkflowRecord]:
+        return self._workflows.by("user", user_id)
 
     def configuration(self, configuration_id: str) -> ConfigurationRecord | None:
         return self._configurations.get(configuration_id)

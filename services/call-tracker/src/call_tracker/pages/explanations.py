@@ -36,7 +36,7 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
         "Look at the last events below: one of them names the reason. Raise the limit if calls may be longer.",
     ),
     "transferred": Explanation(
-        "Transferred", "good", "The call was handed over, and the agent was no longer needed."
+        "Transferred", "good", "The call was put through to somebody else, and ended after that."
     ),
     "time-limit": Explanation(
         "Time limit",
@@ -98,11 +98,11 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
         "The failed command among the events below has the provider's own words. Most often the caller ID is not a"
         " number of the account, the account may not call this country, or its balance is used up.",
     ),
-    "provider-silent": Explanation(
+    "lost": Explanation(
         "Lost sight of",
         "warning",
-        "The provider told nothing about the end, and does not know the call when it is asked.",
-        "Look for the call in the provider's console.",
+        "The provider was asked and knows no such call. What became of it, nobody can say.",
+        "Look for the call in the provider's console, and check that callbacks arrive: the webhook log says what came.",
     ),
 }
 """Every end reason of `call_tracker.causes.END_REASONS`, and what people need to know about it."""
@@ -181,6 +181,10 @@ def sentence(record: CallState, now: datetime) -> str:
             return f"The call ended{after}; nobody said who hung up."
         case "platform-hung-up":
             return f"Offhook ended the call{after}."
+        case "time-limit":
+            return f"The call had reached its time limit and was ended{after}."
+        case "transferred":
+            return f"The call was put through to somebody else, and ended{after}."
         case reason:
             return explanation(reason).happened
 
