@@ -46,8 +46,9 @@ async def place(sim, callee, document='<Response><Pause length="20"/></Response>
 
 
 async def until_answered(sim, call_sid):
-    while (seen := await ask(sim, lambda rest: rest.look_at(call_sid))).status is not CallStatus.ANSWERED:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while (seen := await ask(sim, lambda rest: rest.look_at(call_sid))).status is not CallStatus.ANSWERED:
+            await asyncio.sleep(0.02)
     return seen
 
 
@@ -100,8 +101,9 @@ async def test_a_transferred_call_is_connected_and_the_other_partys_leg_is_not_t
     await until_answered(sim, call_sid)
     document = TWILIO.documents.cold(CLERK, OURS, 20, NOWHERE)
     await ask(sim, lambda rest: rest.transfer(call_sid, document))
-    while not (legs := [call for call in sim.twilio.every_call() if call.parent]):
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while not (legs := [call for call in sim.twilio.every_call() if call.parent]):
+            await asyncio.sleep(0.02)
     leg = await ask(sim, lambda rest: rest.look_at(legs[0].sid))
     assert (leg.to_number, leg.parent_call_id) == (CLERK, call_sid)
     assert not await ask(sim, lambda rest: rest.find(OURS, CLERK, *ALWAYS))

@@ -63,8 +63,9 @@ async def place(sim, ask, callee, ncco=WAIT):
 
 
 async def until_answered(ask, uuid):
-    while (seen := await ask(lambda rest: rest.look_at(uuid))).status is not CallStatus.ANSWERED:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while (seen := await ask(lambda rest: rest.look_at(uuid))).status is not CallStatus.ANSWERED:
+            await asyncio.sleep(0.02)
     return seen
 
 
@@ -132,8 +133,9 @@ async def test_a_transferred_call_is_connected_and_the_other_partys_leg_is_not_t
     await until_answered(ask, uuid)
     document = VONAGE.documents.cold(CLERK, OURS, 20, NOWHERE)
     await ask(lambda rest: rest.transfer(uuid, document))
-    while not (legs := [call for call in sim.vonage.every_call() if call.to_number == CLERK[1:]]):
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(30):
+        while not (legs := [call for call in sim.vonage.every_call() if call.to_number == CLERK[1:]]):
+            await asyncio.sleep(0.02)
     leg = await ask(lambda rest: rest.look_at(legs[0].uuid))
     assert (leg.to_number, leg.direction) == (CLERK, "outbound")
     assert not await ask(lambda rest: rest.find(OURS, CLERK, *ALWAYS))
