@@ -206,10 +206,12 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
             times[status] = latest = max(latest, order.happened_us)
     ringing, answered = times.get(CallStatus.RINGING), times.get(CallStatus.ANSWERED)
     ended = times[end.status] if end is not None else None
-    rang_until = answered if CallStatus.ANSWERED in reached else ended
+    # When a call ended that was lost, or whose provider tells no times afterwards, is not known: only since when it is known.
+    exact = end is not None and end.how != "lost" and not (end.how == "seen" and end.order.untimed)
+    rang_until = answered if CallStatus.ANSWERED in reached else ended if exact else None
 
     end_status = end.status if end is not None else None
-    talk_ms = None if answered is None or ended is None else (ended - answered) // 1000
+    talk_ms = None if answered is None or ended is None or not exact else (ended - answered) // 1000
     duration_s = _number_of(_answer(known, "duration_s", end_status))
     end_reason: str | None = None
     ended_by: Party | None = None
