@@ -78,6 +78,15 @@ def test_the_same_answer_is_one_event_and_any_other_answer_is_another():
     assert first not in {report_id(other) for other in others}
 
 
+def test_a_call_shorter_than_its_billed_second_was_not_answered_before_it_began():
+    resource = {
+        "uuid": "u", "status": "completed", "duration": "1",
+        "start_time": "2026-01-01 12:00:00", "end_time": "2026-01-01 12:00:00",
+    }  # fmt: skip
+    seen = vonage_seen.seen_of(resource)
+    assert seen.began_at == seen.answered_at == seen.ended_at == NOON
+
+
 def test_calls_whose_beginning_is_not_known_are_the_newest():
     waiting = replace(ENDED, began_at=None)
     later = replace(ENDED, began_at=NOON + timedelta(seconds=1))

@@ -21,8 +21,10 @@ class Documents(Protocol):
         and are no more, the call ends, whatever is answered.
         """
 
-    def hold(self, name: str, music_url: str | None = None) -> str:
+    def hold(self, name: str, result_url: str | None = None, music_url: str | None = None) -> str:
         """Wait in the room `name` until somebody enters it with `join`; the call ends when that party leaves.
+
+        Twilio asks `result_url` how to go on when it is over; Vonage has no such thing, and ends the call.
 
         Twilio plays its own music to who waits; Vonage plays `music_url` (MP3 or WAV), without one there is silence. At
         Twilio `music_url` answers with TwiML.

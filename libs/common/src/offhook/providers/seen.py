@@ -42,15 +42,17 @@ class Seen:
 
 
 def answered_at(
-    status: CallStatus | None, ended_at: datetime | None, duration_s: int | None
+    status: CallStatus | None, began_at: datetime | None, ended_at: datetime | None, duration_s: int | None
 ) -> datetime | None:
-    """When a call that is over was answered: the duration is billed from then on."""
+    """When a call that is over was answered: the duration is billed from then on. It is rounded up, and the times are whole
+    seconds, so a short call would seem to be answered before it began."""
     if status is not CallStatus.COMPLETED or ended_at is None or duration_s is None:
         return None
     try:
-        return ended_at - timedelta(seconds=duration_s)
+        answered = ended_at - timedelta(seconds=duration_s)
     except OverflowError:
         return None
+    return answered if began_at is None else min(max(answered, began_at), ended_at)
 
 
 def report(seen: Seen, *, workflow_run_id: str, provider: str, account: str) -> StatusReported:

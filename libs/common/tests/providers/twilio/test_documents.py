@@ -32,10 +32,14 @@ def test_a_cold_transfer_says_what_the_vendors_builder_says(url, timeout):
     same(DOCUMENTS.cold(CLERK, OURS, timeout, url), said)
 
 
-@given(names, st.none() | urls)
-def test_who_waits_and_who_joins_meet_in_a_conference_that_either_ends(name, music_url):
-    for document, starts in ((DOCUMENTS.hold(name, music_url), False), (DOCUMENTS.join(name), True)):
-        said, dial = VoiceResponse(), Dial()
+@given(names, st.none() | urls, st.none() | urls)
+def test_who_waits_and_who_joins_meet_in_a_conference_that_either_ends(name, result_url, music_url):
+    for document, starts in (
+        (DOCUMENTS.hold(name, result_url, music_url), False),
+        (DOCUMENTS.join(name), True),
+    ):
+        after = {"action": result_url, "method": "POST"} if result_url and not starts else {}
+        said, dial = VoiceResponse(), Dial(**after)
         music = {"wait_url": music_url, "wait_method": "POST"} if music_url and not starts else {}
         dial.append(
             Conference(

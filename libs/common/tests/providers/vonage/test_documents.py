@@ -42,7 +42,7 @@ def test_who_waits_and_who_joins_meet_in_a_conversation_that_either_ends(name):
     same(DOCUMENTS.join(name), Conversation(name=name, startOnEnter=True, endOnExit=True))
     music = "https://h.example/music.mp3"
     waiting = Conversation(name=name, startOnEnter=False, endOnExit=True, musicOnHoldUrl=[music])
-    same(DOCUMENTS.hold(name, music), waiting)
+    same(DOCUMENTS.hold(name, "https://h.example/after", music), waiting)
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 10_000])

@@ -15,8 +15,8 @@ class TwilioDocuments:
     def cold(self, to: str, from_number: str, ring_timeout_s: int, result_url: str) -> str:
         return _inline(twiml.dial_number(to, from_number, ring_timeout_s, result_url))
 
-    def hold(self, name: str, music_url: str | None = None) -> str:
-        return _inline(twiml.dial_conference(name, starts=False, wait_url=music_url))
+    def hold(self, name: str, result_url: str | None = None, music_url: str | None = None) -> str:
+        return _inline(twiml.dial_conference(name, starts=False, action_url=result_url, wait_url=music_url))
 
     def join(self, name: str) -> str:
         return _inline(twiml.dial_conference(name, starts=True))

@@ -22,6 +22,7 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
     created, started = any_time(_text(fields, "date_created")), any_time(_text(fields, "start_time"))
     ended_at, duration_s = any_time(_text(fields, "end_time")), whole_number(fields.get("duration"))
     answered_by = _text(fields, "answered_by")
+    began_at = min((time for time in (created, started) if time is not None), default=None)
     price = amount(fields.get("price"))
     return Seen(
         provider_call_id=sid,
@@ -31,9 +32,9 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
         direction=DIRECTIONS.get(_text(fields, "direction"), "outbound"),
         provider_status=word,
         status=status,
-        began_at=min((time for time in (created, started) if time is not None), default=None),
+        began_at=began_at,
         # `start_time` is when the call was dialled or when it was answered, by how it went.
-        answered_at=answered_at(status, ended_at, duration_s),
+        answered_at=answered_at(status, began_at, ended_at, duration_s),
         ended_at=ended_at,
         duration_s=duration_s,
         price=price,

@@ -80,7 +80,9 @@ def dial_number(to: str, from_number: str, ring_timeout_s: int, action_url: str)
     return _document(_element("Dial", attributes, _element("Number", content=to)))
 
 
-def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> bytes:
+def dial_conference(
+    name: str, *, starts: bool, action_url: str | None = None, wait_url: str | None = None
+) -> bytes:
     """Enter a conference of two, which ends when either leaves; it begins when one enters with `starts`. Raises
     `InstructionError`.
 
@@ -96,7 +98,8 @@ def dial_conference(name: str, *, starts: bool, wait_url: str | None = None) -> 
         attributes |= {"waitUrl": wait_url, "waitMethod": "POST"}
     if not is_id(name):
         raise InstructionError(f"a conference is named like a run; got {name[:80]!r}")
-    return _document(_element("Dial", content=_element("Conference", attributes, _text(name))))
+    after = {} if action_url is None else {"action": action_url, "method": "POST"}
+    return _document(_element("Dial", after, _element("Conference", attributes, _text(name))))
 
 
 def redirect(url: str) -> bytes:

@@ -10,7 +10,7 @@ class VonageDocuments:
     def cold(self, to: str, from_number: str, ring_timeout_s: int, result_url: str) -> str:
         return ncco.connect_phone(to, from_number, ring_timeout_s, result_url).decode()
 
-    def hold(self, name: str, music_url: str | None = None) -> str:
+    def hold(self, name: str, result_url: str | None = None, music_url: str | None = None) -> str:
         return ncco.conversation(name, starts=False, music_url=music_url).decode()
 
     def join(self, name: str) -> str:

@@ -21,6 +21,7 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
     word, detail = _text(fields, "status")[:64], _text(fields, "detail")
     status = CallStatus.ANSWERED if word in _ANSWERED else status_of(word, detail)
     ended_at, duration_s = any_time(_text(fields, "end_time")), whole_number(fields.get("duration"))
+    began_at = any_time(_text(fields, "start_time"))
     price = amount(fields.get("price"))
     return Seen(
         provider_call_id=uuid,
@@ -30,8 +31,8 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
         direction=DIRECTIONS.get(_text(fields, "direction"), "outbound"),
         provider_status=word,
         status=status,
-        began_at=any_time(_text(fields, "start_time")),
-        answered_at=answered_at(status, ended_at, duration_s),
+        began_at=began_at,
+        answered_at=answered_at(status, began_at, ended_at, duration_s),
         ended_at=ended_at,
         duration_s=duration_s,
         price=price,
