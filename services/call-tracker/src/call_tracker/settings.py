@@ -94,20 +94,24 @@ class TrackerSettings(StorageSettings):
     @field_validator("database_url")
     @classmethod
     def _known_driver(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
+        objection = None if value is None else cls.objection_to_url(value.get_secret_value())
+        if objection is not None:
             # From None: the URL may hold a password.
-            raise ValueError("this is not a database URL") from None
-        if url.drivername not in _DRIVERS:
-            raise ValueError(
-                f"the URL must begin with {' or '.join(_DRIVERS)}, found {url.drivername[:40]!r}"
-            )
-        if url.drivername == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
-            raise ValueError("SQLite needs a file: what is acknowledged must survive the process")
+            raise ValueError(objection) from None
         return value
+
+    @staticmethod
+    def objection_to_url(text: str) -> str | None:
+        """Why this is not the URL of a database that can be used; None if it is. Never repeats the URL."""
+        try:
+            url = make_url(text)
+        except ArgumentError:
+            return "this is not a database URL"
+        if url.drivername not in _DRIVERS:
+            return f"the URL must begin with {' or '.join(_DRIVERS)}, found {url.drivername[:40]!r}"
+        if url.drivername == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
+            return "SQLite needs a file: what is acknowledged must survive the process"
+        return None
 
     @property
     def user_limits(self) -> UserLimits:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from call_tracker.cursors import cursor, place_of
 from call_tracker.dead_letters.box import DeadLetterBox, LetterFilter, StoredLetter
@@ -83,19 +83,21 @@ class Replayed(BaseModel):
 
 
 class HeapIn(BaseModel):
-    """Which letters: all that wait for this reason (as it is told), of one topic or of all."""
+    """Which letters: all that wait for this reason (as it is told) since before `until` (now), of one topic or of all."""
 
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(min_length=1, max_length=1000)
     topic: str | None = Field(None, max_length=200)
+    until: AwareDatetime | None = None
 
 
 class HeapReplayed(BaseModel):
-    """How many were published again, and how many still wait for this reason."""
+    """How many were published again, and how many from before `until` still wait for this reason."""
 
     replayed: int
     waiting: int
+    until: datetime
 
 
 def create_router(
@@ -148,10 +150,12 @@ def create_router(
     async def replay_dead_letters(user: User, body: HeapIn) -> HeapReplayed:
         """Send all that wait for a reason again, the oldest first, at most 500 at once."""
         try:
-            sent, left = await letters.replay_all(viewers.viewer(user), body.reason, body.topic)
+            sent, left, until = await letters.replay_all(
+                viewers.viewer(user), body.reason, body.topic, body.until
+            )
         except BusError:
             raise Problem(503, BUS_AWAY, headers={"Retry-After": "5"}) from None
-        return HeapReplayed(replayed=sent, waiting=left)
+        return HeapReplayed(replayed=sent, waiting=left, until=until)
 
     @router.post("/{letter_id}/replay")
     async def replay_dead_letter(user: User, letter_id: str) -> Replayed:

@@ -185,25 +185,27 @@ class DeadLetterBox:
         _log.info("dead letter replayed", letter=letter_id, topic=topic.name, by=viewer.user_id)
         return "replayed"
 
-    async def replay_all(self, viewer: Viewer, reason: str, topic: str | None = None) -> tuple[int, int]:
-        """Send letters that wait for this reason, the oldest first, at most `MAX_AT_ONCE`; returns how many were sent and
-        how many still wait."""
+    async def replay_all(
+        self, viewer: Viewer, reason: str, topic: str | None = None, until: datetime | None = None
+    ) -> tuple[int, int, datetime]:
+        """Send letters that wait for this reason since before `until` (now), the oldest first, at most `MAX_AT_ONCE`;
+        returns how many were sent, how many of before `until` still wait, and `until`: what fails again is later."""
+        until = until or self._clock()
         waiting = [
             _seen_by(viewer), DEAD_LETTERS.c.state != "replayed", DEAD_LETTERS.c.reason == reason,
+            DEAD_LETTERS.c.at_us <= _micros(until),
             *([DEAD_LETTERS.c.topic == topic] if topic is not None else []),
         ]  # fmt: skip
-        query = select(DEAD_LETTERS.c.id).where(*waiting)
-        query = query.order_by(DEAD_LETTERS.c.at_us, DEAD_LETTERS.c.offset, DEAD_LETTERS.c.id).limit(
-            MAX_AT_ONCE
-        )
+        columns = DEAD_LETTERS.c
+        query = select(columns.id).where(*waiting).order_by(columns.at_us, columns.offset, columns.id)
         async with self._database.read() as connection:
-            ids = (await connection.execute(query)).scalars().all()
+            ids = (await connection.execute(query.limit(MAX_AT_ONCE))).scalars().all()
         sent = 0
         for letter_id in ids:
             sent += await self.replay(viewer, letter_id) == "replayed"
         async with self._database.read() as connection:
             left = await connection.execute(select(func.count()).select_from(DEAD_LETTERS).where(*waiting))
-            return sent, left.scalar_one()
+            return sent, left.scalar_one(), until
 
     async def forget(self, older_than: timedelta, max_rows: int) -> int:
         """Forget letters of this age, and the oldest ones over `max_rows`; returns how many. Call it again while it

@@ -117,7 +117,7 @@ def create_router(site: Site, *, letters: DeadLetterBox, viewers: Viewers) -> AP
         if not reason:
             raise Problem(422, "Say which reason.")
         try:
-            sent, left = await letters.replay_all(viewers.viewer(user.user_id), reason, topic or None)
+            sent, left, _ = await letters.replay_all(viewers.viewer(user.user_id), reason, topic or None)
         except BusError:
             raise Problem(503, BUS_AWAY) from None
         more = f" {left} more wait for the same reason." if left else ""
