@@ -26,13 +26,14 @@ _AT_ONCE: Final = 15
 _CALL_WITHIN_S: Final = 90.0
 _SETTLED_WITHIN_S: Final = 90.0
 _VICTIMS: Final = ("call-tracker", "number-sync", "webhook-gateway", "kafka")
+_ROUNDS: Final = 2
 _DEAD_S: Final = 1.0
-_ALIVE_S: Final = 3.0
+_ALIVE_S: Final = 4.0
 
 # Real silences are minutes; the machine that tests has none.
 _SETTINGS: Final[dict[str, dict[str, str]]] = {
-    "call-tracker": {},
-    "number-sync": {"OFFHOOK_OUTCOME_GRACE_S": "5"},
+    "call-tracker": {"OFFHOOK_SILENCE_FACTOR": "0.05"},
+    "number-sync": {"OFFHOOK_OUTCOME_GRACE_S": "5", "OFFHOOK_SYNC_RATE_PER_S": "50"},
 }
 # A third account at each provider, which may have one call at a time.
 _LIMITED: Final[dict[str, dict[str, str]]] = {
@@ -102,14 +103,14 @@ class Soak:
             self.limited[provider] = await installation.configuration(
                 provider, account, name=f"{provider} with a limit", max_concurrent_calls=1
             )
-            number = f"+1415555019{len(self.limited)}"
+            number = self.numbers[provider, "limited"] = f"+1415555019{len(self.limited)}"
             if provider == "twilio":
                 installation.sim.twilio.add_number(twilio["account_sid"], number)
             else:
                 installation.sim.vonage.add_number(vonage["application_id"], number)
             await installation.demo.post(
                 f"/telephony-configurations/{self.limited[provider]}/phone-numbers",
-                {"number": number, "workflow_id": None, "default_caller_id": True},
+                {"number": number, "workflow_id": self.workflows["listens"], "default_caller_id": True},
             )
         await installation.known()
 
@@ -128,7 +129,7 @@ class Soak:
 
     async def _kill_in_turn(self) -> None:
         servers = self.installation.stack.servers
-        for name in itertools.cycle(_VICTIMS):
+        for name in _VICTIMS * _ROUNDS:
             if await self._is_over_within(_ALIVE_S):
                 return
             servers[name].kill()
@@ -159,7 +160,7 @@ class Soak:
 
     async def _ring(self, placed: Placed) -> None:
         wish = placed.wish
-        name = "leaves" if wish.kind == "agent-hangs-up" else "listens"
+        name = {"agent-hangs-up": "leaves", "at-the-limit": "limited"}.get(wish.kind, "listens")
         placed.number = self.numbers[wish.provider, name]
         ringing = self.installation.ring(wish.provider, placed.number, *wish.caller.steps, faults=wish.faults)
         placed.run = ringing.run

@@ -46,6 +46,7 @@ INBOUND: Final[Mapping[Kind, int]] = {
     "agent-hangs-up": 6,
     "operator-hangs-up": 3,
     "caller-gives-up": 3,
+    "at-the-limit": 3,
 }
 """How often each kind comes among the calls of a direction."""
 
