@@ -41,8 +41,11 @@ async def commanded(rig: Any, kind: type[EventData], caller: Any) -> Any:
 
 @pytest.mark.parametrize("mode", ["cold", "warm"])
 async def test_a_transfer_is_told_and_ordered_and_the_agent_hears_that_the_call_went(
-    rig: Any, agent: Any, mode: str
+    rig: Any, agent: Any, redis_url: str, mode: str
 ) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        known = {"direction": "inbound", "from": "+15550003333", "to": "+15550002222"}
+        await redis.hset(f"offhook:call:{rig.twilio_run()}", mapping=known)
     caller = await rig.call()
     connection = await agent.connection()
     await connection.hears("start")
@@ -50,6 +53,7 @@ async def test_a_transfer_is_told_and_ordered_and_the_agent_hears_that_the_call_
     order = await commanded(rig, Transfer, caller)
     assert (order.to_number, order.mode, order.requested_by) == (TO, mode, Party.AGENT)
     assert (order.workflow_id, order.user_id, order.provider_call_id) == ("w1", "u1", rig.call_sid)
+    assert (order.own_number, order.far_number) == ("+15550002222", "+15550003333")
     (wish,) = await rig.tells(TransferRequested)
     (command,) = rig.bus.log(CALL_COMMANDS)
     assert wish.consult_run_id == (consult_run_id(command.id) if mode == "warm" else None)

@@ -41,14 +41,17 @@ def twilio_error(status: int, code: int, message: str, **headers: str) -> Answer
 
 
 class CountingProvider:
-    """`dials`, `hang_ups` and `looks` are what it was asked, in order. `to_dial`, `to_hang_up` and `to_look` are answers for
-    the next requests; when they are used up, it does as it is asked: it holds the calls in `held`, and a call it is
+    """`dials`, `hang_ups`, `looks` and `steered` (transfers with their document, and keys) are what it was asked, in order.
+    `to_dial`, `to_hang_up`, `to_look` and `to_steer` are answers for the next requests;
+    when they are used up, it does as it is asked: it holds the calls in `held`, and a call it is
     asked for that is not there has ended."""
 
     def __init__(self) -> None:
         self.dials: list[dict[str, Any]] = []
         self.hang_ups: list[str] = []
         self.looks: list[str] = []
+        self.steered: list[tuple[str, Any]] = []
+        self.to_steer: list[Answer] = []
         self.to_dial: list[Answer] = []
         self.to_hang_up: list[Answer] = []
         self.to_look: list[Answer] = []
@@ -65,6 +68,11 @@ class CountingProvider:
         with self._lock:
             self.hang_ups.append(call_id)
             return self.to_hang_up.pop(0) if self.to_hang_up else accepted
+
+    def asked_to_steer(self, call_id: str, what: Any, accepted: Answer) -> Answer:
+        with self._lock:
+            self.steered.append((call_id, what))
+            return self.to_steer.pop(0) if self.to_steer else accepted
 
     def asked_to_look(self, path: str) -> Answer:
         with self._lock:
@@ -108,6 +116,10 @@ def counting_provider() -> Iterator[CountingProvider]:
             form = {name: values[-1] for name, values in parse_qs(text).items()}
             if self.path.endswith("/Calls.json"):
                 self._send(provider.asked_to_dial(form, twilio_call))
+            elif "Twiml" in form:
+                call_id = self.path.rpartition("/")[2].removesuffix(".json")
+                taken = Answer(200, {"sid": call_id, "status": "in-progress"})
+                self._send(provider.asked_to_steer(call_id, form["Twiml"], taken))
             else:
                 call_id = self.path.rpartition("/")[2].removesuffix(".json")
                 self._send(
@@ -118,8 +130,14 @@ def counting_provider() -> Iterator[CountingProvider]:
             self._send(provider.asked_to_look(self.path.partition("?")[0]))
 
         def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self._send(provider.asked_to_hang_up(self.path.rpartition("/")[2], Answer(204)))
+            asked = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+            call_id, _, part = self.path.removeprefix("/v1/calls/").partition("/")
+            if part == "dtmf":
+                self._send(provider.asked_to_steer(call_id, asked["digits"], Answer(200, {"uuid": call_id})))
+            elif asked.get("action") == "transfer":
+                self._send(provider.asked_to_steer(call_id, asked["destination"]["ncco"], Answer(204)))
+            else:
+                self._send(provider.asked_to_hang_up(call_id, Answer(204)))
 
         def _send(self, answer: Answer) -> None:
             answer.before()

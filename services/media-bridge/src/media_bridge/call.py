@@ -308,11 +308,15 @@ class Call(MessageSocket):
         )
         conversation = self._conversation
         assert conversation is not None
+        description = self._describe(granted, prior)
+        inbound = description.direction == "inbound"
         transfer = _word(started.parameters.get("transfer"), pcm.TransferOutcome)
         self._control = CallControl(
             facts,
             conversation,
             dtmf_out=self._admission.adapter.dtmf_out,
+            own_number=description.to_number if inbound else description.from_number,
+            far_number=description.from_number if inbound else description.to_number,
             transfer_of=prior.transfer_of,
             transfer=cast(pcm.TransferOutcome | None, transfer),
             answered_by=cast(pcm.AnswerResult | None, _word(prior.answered_by, pcm.AnswerResult)),
@@ -323,7 +327,6 @@ class Call(MessageSocket):
         gauge = metrics.MEDIA_SESSIONS.labels(configuration.provider, workflow.agent_protocol)
         gauge.inc()
         _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
-        description = self._describe(granted, prior)
         agents = asyncio.create_task(
             self._keep_an_agent(description, claim, facts, transfer is not None),
             name=f"agent of {self.workflow_run_id}",

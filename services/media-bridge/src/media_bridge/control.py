@@ -36,6 +36,8 @@ class CallControl:
         conversation: Conversation,
         *,
         dtmf_out: Literal["rest", "in-band"],
+        own_number: str = "",
+        far_number: str = "",
         transfer_of: str = "",
         transfer: pcm.TransferOutcome | None = None,
         answered_by: pcm.AnswerResult | None = None,
@@ -44,6 +46,7 @@ class CallControl:
         self._facts = facts
         self._conversation = conversation
         self._dtmf_out = dtmf_out
+        self._numbers = (own_number, far_number)
         self._transfer = transfer
         self._answered_by = answered_by
         self._asked_at: float | None = None
@@ -63,7 +66,8 @@ class CallControl:
             )
         self._transfers += 1
         self._asked_at = now
-        self._facts.transfer_requested(to, mode, self._transfers)
+        own, far = self._numbers
+        self._facts.transfer_requested(to, mode, self._transfers, own_number=own, far_number=far)
         return None
 
     def press(self, digits: str, now: float) -> pcm.Rejected | None:

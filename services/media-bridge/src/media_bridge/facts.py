@@ -173,8 +173,11 @@ class SessionFacts:
             0,
         )
 
-    def transfer_requested(self, to: str, mode: Literal["cold", "warm"], number: int) -> None:
-        """The wish, and the command that carries it out. `number` counts the session's transfers."""
+    def transfer_requested(
+        self, to: str, mode: Literal["cold", "warm"], number: int, *, own_number: str, far_number: str
+    ) -> None:
+        """The wish, and the command that carries it out. `number` counts the session's transfers; the numbers of the two
+        ends are '' where they are not known."""
         command = Transfer(
             workflow_run_id=self._run,
             workflow_id=self._workflow.workflow_id,
@@ -185,6 +188,8 @@ class SessionFacts:
             to_number=to,
             mode=mode,
             requested_by=Party.AGENT,
+            own_number=own_number or None,
+            far_number=far_number or None,
         )
         consult = consult_run_id(self._id(command, number)) if mode == "warm" else None
         self._event(

@@ -1,7 +1,8 @@
 """Tells the gateway and the bridge, through Redis, what they cannot know of a call that was dialled here.
 
 `offhook:call:{run}` is a hash: `direction`, `from`, `to` and `metadata` (JSON) are for the agent; `provider` and `account` say
-whose call it is, before the provider's first webhook does. Written before the provider is asked, kept for a day.
+whose call it is, before the provider's first webhook does; `transfer_of` is the run whose caller waits to be put through to
+this call. Written before the provider is asked, kept for a day.
 """
 
 import json
@@ -31,6 +32,8 @@ class Introductions:
             "account": account,
             "metadata": json.dumps(order.metadata),
         }
+        if order.transfer_of is not None:
+            facts["transfer_of"] = order.transfer_of
 
         async def write() -> None:
             async with self._shared.client.pipeline(transaction=True) as pipe:

@@ -30,6 +30,15 @@ _RETRIES: Final[Mapping[str, Mapping[str, tuple[float, ...]]]] = {
     "originate": {"busy": _BACKOFF, "unavailable": _BACKOFF},
     "hangup": {"too-early": _SOON, "busy": _BACKOFF, "unavailable": _BACKOFF, "unknown-outcome": _BACKOFF},
     "observe": {"busy": _LOOK, "unavailable": _LOOK, "unknown-outcome": _LOOK},
+    # Not after `unknown-outcome`: a phone might ring twice, or a key be pressed twice.
+    "transfer": {"too-early": _SOON, "busy": _BACKOFF, "unavailable": _BACKOFF},
+    "dtmf": {"too-early": _SOON, "busy": _SOON, "unavailable": _SOON},
+    "give-back": {
+        "too-early": _SOON,
+        "busy": _BACKOFF,
+        "unavailable": _BACKOFF,
+        "unknown-outcome": _BACKOFF,
+    },
     "confirm": {
         "too-early": _SOON,
         "busy": _LOOK,

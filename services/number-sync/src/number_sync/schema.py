@@ -162,6 +162,22 @@ dials: Final = Table(
     Index("ix_dials_claimed_at", "account", "claimed_at"),
 )
 
+# Transfers, for as long as something may follow from them: see `orders.transfers`.
+transfers: Final = Table(
+    "transfers",
+    metadata,
+    Column("transfer_id", String(64), primary_key=True),
+    Column("workflow_run_id", String(64), nullable=False, index=True),
+    Column("consult_run_id", String(64), unique=True),
+    Column("state", String(16), nullable=False),
+    Column("result", String(16)),
+    Column("provider", String(32), nullable=False),
+    Column("account", String(256), nullable=False),
+    Column("provider_call_id", String(128), nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("changed_at", BigInteger, nullable=False, index=True),
+)
+
 # What is to be published, in the order in which it became true. `value` None is a tombstone.
 outbox: Final = Table(
     "outbox",

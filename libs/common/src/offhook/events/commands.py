@@ -52,7 +52,11 @@ class Observe(CallEventData):
 
 
 class Transfer(CallEventData):
-    """Connect the far end with `to_number` (E.164). `cold`: at once; `warm`: the agent talks with that party first."""
+    """Connect the far end with `to_number` (E.164). `cold`: at once; `warm`: the agent talks with that party first.
+
+    `own_number` is our end's, which that party is shown (None: the default caller ID); `far_number` the far end's, for the
+    agent of a warm transfer.
+    """
 
     TYPE: ClassVar[str] = "command.transfer.v1"
     workflow_id: str
@@ -63,6 +67,8 @@ class Transfer(CallEventData):
     to_number: str
     mode: TransferMode
     requested_by: Party
+    own_number: str | None = None
+    far_number: str | None = None
     ring_timeout_s: int = Field(default=30, ge=5, le=600)
 
 

@@ -2,22 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from offhook.events import Event, EventData, HangUp, Observe, Originate
+from offhook.events import Event, EventData, HangUp, Observe, Originate, SendDigits, Transfer
 
-Order = Originate | HangUp | Observe
+Order = Originate | HangUp | Observe | Transfer | SendDigits
 
-Told = Literal["originate", "hangup", "observe"]
-Kind = Literal[Told, "confirm"]
+Told = Literal["originate", "hangup", "observe", "transfer", "dtmf"]
+Kind = Literal[Told, "confirm", "give-back"]
 
 KINDS: Final[Mapping[Kind, type[Order]]] = {
     "originate": Originate,
     "hangup": HangUp,
     "observe": Observe,
     "confirm": Observe,
+    "transfer": Transfer,
+    "give-back": Transfer,
+    "dtmf": SendDigits,
 }
-"""The names are the ledger's. `confirm` is nobody's order: it follows a hang-up, and looks whether the call has ended."""
+"""The names are the ledger's. Two are nobody's order: `confirm` follows a hang-up, and looks whether the call has ended;
+`give-back` follows a warm transfer that came to nothing, and sends the caller back to an agent."""
 
 LOOKS: Final[frozenset[Kind]] = frozenset({"observe", "confirm"})
 """Kinds that change nothing at the provider. They hold up no other order of their call, and leave most slots to others."""
@@ -26,7 +30,11 @@ _NAMES: Final[Mapping[type[EventData], Kind]] = {
     Originate: "originate",
     HangUp: "hangup",
     Observe: "observe",
+    Transfer: "transfer",
+    SendDigits: "dtmf",
 }
+
+_TOLD: Final[Mapping[Kind, Told]] = {"confirm": "hangup", "give-back": "transfer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class Command:
     @property
     def told(self) -> Told:
         """What `CommandFailed.command` says."""
-        return "hangup" if self.kind == "confirm" else self.kind
+        return _TOLD.get(self.kind) or cast(Told, self.kind)
 
 
 def order_of(event: Event[EventData]) -> Order | None:

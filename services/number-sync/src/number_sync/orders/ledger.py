@@ -20,7 +20,7 @@ from number_sync.orders.command import KINDS, LOOKS, Command, Order, kind_of, or
 from number_sync.orders.telling import tell
 from number_sync.schema import commands, dials
 from offhook.bus.errors import PoisonError
-from offhook.events import CommandFailed, Event, EventData, HangUp, Observe, Originate
+from offhook.events import CommandFailed, Event, EventData, HangUp, Observe, Originate, Transfer
 from offhook.identities import derived_id, is_id
 
 OPEN: Final = "open"
@@ -232,6 +232,24 @@ async def confirm_later(
         state=OPEN,
         attempts=0,
         due_at=due_at,
+        lease_until=0,
+    )
+
+
+async def give_back(connection: AsyncConnection, transfer_id: str, transfer: Transfer, *, now: int) -> None:
+    """A caller waits in vain: send him back to an agent."""
+    await insert_if_absent(
+        connection,
+        commands,
+        command_id=derived_id("give-back", transfer_id),
+        kind="give-back",
+        workflow_run_id=transfer.workflow_run_id,
+        configuration_id=transfer.configuration_id,
+        data=transfer.model_dump(mode="json"),
+        ordered_at=now,
+        state=OPEN,
+        attempts=0,
+        due_at=now,
         lease_until=0,
     )
 

@@ -18,7 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.blocking import Slots
 from number_sync.database import Clock, Database
-from number_sync.orders import dial, hang_up, ledger, life, observe
+from number_sync.orders import (
+    consultations,
+    dial,
+    digits,
+    hang_up,
+    ledger,
+    life,
+    observe,
+    transfer,
+    transfers,
+)
 from number_sync.orders.command import LOOKS, Command, Kind
 from number_sync.orders.context import Context, GiveUpError, WorkerSettings
 from number_sync.sync.pacing import Pacer
@@ -52,6 +62,9 @@ HANDLERS: Final[Mapping[Kind, Handler]] = {
     "hangup": Handler(hang_up.carry_out),
     "observe": Handler(observe.carry_out),
     "confirm": Handler(hang_up.confirm),
+    "transfer": Handler(transfer.carry_out, transfer.failed),
+    "give-back": Handler(transfer.give_back, transfer.not_given_back),
+    "dtmf": Handler(digits.carry_out),
 }
 
 
@@ -104,8 +117,10 @@ class CommandWorker:
             self._wake.set()
 
     async def observe_life(self, events: Sequence[Event[EventData]]) -> None:
-        """A provider that speaks of a call has accepted it, whatever became of its answer to us."""
-        if await life.observe(self._database, events, self._context.clock):
+        """A provider that speaks of a call has accepted it, whatever became of its answer to us; and what becomes of
+        transfers shows in their calls."""
+        alive = await life.observe(self._database, events, self._context.clock)
+        if await consultations.observe(self._database, events, self._context.clock) or alive:
             self._wake.set()
 
     # --- the loop ----------------------------------------------------------------------------------------------------
@@ -217,6 +232,7 @@ class CommandWorker:
                 if time.monotonic() - forgot >= _FORGET_EVERY_S:
                     async with self._database.write() as connection:
                         await ledger.forget(connection, before=self._context.now() - _KEEP_MS)
+                        await transfers.forget(connection, before=self._context.now() - _KEEP_MS)
                     forgot = time.monotonic()
             except (SQLAlchemyError, OSError) as error:
                 metrics.STORE_ERRORS.labels("renew").inc()

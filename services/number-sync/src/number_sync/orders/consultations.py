@@ -1,0 +1,119 @@
+"""What events say of transfers that are under way: the other party came, or did not; the caller has gone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync.database import Clock, Database, now_ms
+from number_sync.orders import ledger, transfer, transfers
+from number_sync.orders.telling import tell
+from number_sync.orders.transfers import TransferRow
+from offhook.events import (
+    TERMINAL_STATUSES,
+    CallStatus,
+    CommandFailed,
+    Event,
+    EventData,
+    InstructionsServed,
+    MediaStopped,
+    StatusReported,
+    TransferEnded,
+    TransferResult,
+)
+from offhook.events.calls import CallEventData
+
+JOINED: Final = "joined"
+"""The gateway's word in `InstructionsServed` when it has put the caller through."""
+
+_RESULTS: Final[Mapping[CallStatus, TransferResult]] = {
+    CallStatus.BUSY: "busy",
+    CallStatus.NO_ANSWER: "no-answer",
+    # They talked with the agent, and one of the two hung up without the caller.
+    CallStatus.COMPLETED: "declined",
+    CallStatus.FAILED: "failed",
+    CallStatus.CANCELED: "failed",
+}
+
+
+async def observe(database: Database, events: Sequence[Event[EventData]], clock: Clock) -> bool:
+    """Whether anything is to be done at a provider because of `events`. Safe to repeat."""
+    news = [event.data for event in events if _is_news(event.data)]
+    runs = {data.workflow_run_id for data in news if isinstance(data, CallEventData)}
+    async with database.read() as connection:
+        concerned = await transfers.concerned(connection, runs)
+    if not concerned:
+        return False
+    async with database.write() as connection:
+        now = now_ms(clock)
+        for data in news:
+            # Read again for each event: the one before may have moved it.
+            assert isinstance(data, CallEventData)
+            for row in await transfers.concerned(connection, {data.workflow_run_id}):
+                if data.workflow_run_id == row.workflow_run_id:
+                    await _of_the_caller(connection, row, data, now)
+                else:
+                    await _of_the_consultation(connection, row, data, now)
+    return True
+
+
+def _is_news(data: EventData) -> bool:
+    match data:
+        case StatusReported(leg="phone"):
+            return data.status in TERMINAL_STATUSES
+        case CommandFailed(command="originate", final=True) | InstructionsServed(reason="joined"):
+            return True
+        case MediaStopped(reason="carrier-stop" | "carrier-closed"):
+            return True
+    return isinstance(data, TransferEnded)
+
+
+async def _of_the_caller(
+    connection: AsyncConnection, row: TransferRow, data: CallEventData, now: int
+) -> None:
+    if isinstance(data, TransferEnded):
+        if row.state in (transfers.MOVED, transfers.RETURNING, transfers.ASKED):
+            await transfers.advance(connection, row, transfers.OVER, now=now, result=data.result)
+    elif isinstance(data, MediaStopped):
+        # The provider took the caller away from the agent; should its answer be lost, this is the sign that it did.
+        if row.state == transfers.ASKED and row.order.mode == "cold":
+            await transfers.advance(connection, row, transfers.MOVED, now=now)
+    elif isinstance(data, StatusReported) and _is_its_own(data, row):
+        over = await transfers.advance(connection, row, transfers.OVER, now=now)
+        if over and row.state == transfers.CONSULTING and row.consult_run_id is not None:
+            await transfer.end_call(connection, row, row.consult_run_id, None, "caller-gone", now)
+
+
+async def _of_the_consultation(
+    connection: AsyncConnection, row: TransferRow, data: CallEventData, now: int
+) -> None:
+    if row.state != transfers.CONSULTING:
+        return
+    if isinstance(data, InstructionsServed):
+        if (data.provider, data.account) == (row.provider, row.account):
+            await transfers.advance(connection, row, transfers.JOINED, now=now, result="completed")
+            ended = TransferEnded(workflow_run_id=row.workflow_run_id, mode="warm", result="completed")
+            identity = ("transfer-ended", row.transfer_id)
+            await tell(connection, ended, identity, traceparent=None, now=now)
+        return
+    result: TransferResult = "failed"
+    if isinstance(data, StatusReported):
+        if (data.provider, data.account) != (row.provider, row.account) or data.status is None:
+            return
+        result = _RESULTS[data.status]
+    elif not isinstance(data, CommandFailed):
+        return
+    if await transfers.advance(connection, row, transfers.RETURNING, now=now, result=result):
+        await ledger.give_back(connection, row.transfer_id, row.order, now=now)
+        if isinstance(data, CommandFailed) and data.code == "outcome-unknown" and row.consult_run_id:
+            # It may ring yet, and nobody would be there.
+            await transfer.end_call(connection, row, row.consult_run_id, None, "transfer-over", now)
+
+
+def _is_its_own(data: StatusReported, row: TransferRow) -> bool:
+    """Anybody's verified callback may name any run; and not every leg that is told under it is the caller's."""
+    return (data.provider, data.account, data.provider_call_id) == (
+        row.provider,
+        row.account,
+        row.provider_call_id,
+    )

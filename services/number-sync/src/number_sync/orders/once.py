@@ -1,0 +1,38 @@
+"""Orders that may be carried out once only: claimed in the ledger before the provider is asked.
+
+Whoever finds such an order claimed does not know whether it was carried out, and must not do it again.
+"""
+
+from typing import Final
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from number_sync.orders.command import Command
+from number_sync.schema import commands
+
+_CLAIMED: Final = "claimed"
+_OPEN: Final = "open"
+
+
+async def claim(connection: AsyncConnection, command: Command) -> bool:
+    """After this has been *committed* the provider may be asked, once. False: somebody has claimed it before."""
+    claimed = await connection.execute(
+        update(commands)
+        .where(
+            commands.c.command_id == command.command_id,
+            commands.c.state == _OPEN,
+            commands.c.result.is_(None),
+        )
+        .values(result=_CLAIMED)
+    )
+    return claimed.rowcount == 1
+
+
+async def unclaim(connection: AsyncConnection, command: Command) -> None:
+    """The provider has surely not done it."""
+    await connection.execute(
+        update(commands)
+        .where(commands.c.command_id == command.command_id, commands.c.state == _OPEN)
+        .values(result=None)
+    )
