@@ -140,6 +140,8 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         actions=actions,
         clock=clock,
         recordings=recordings,
+        webhooks=logs.webhooks,
+        viewers=logs.viewers,
         trace_url_template=settings.trace_url_template,
     )
     app.include_router(recordings.router(site))

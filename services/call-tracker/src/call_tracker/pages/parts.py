@@ -9,6 +9,8 @@ from call_tracker.holdings import Directories
 from call_tracker.recording.serving import Recordings
 from call_tracker.store import Outbox, Store
 from call_tracker.store.store import Clock
+from call_tracker.viewers import Viewers
+from call_tracker.webhook_log import WebhookLog
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -23,4 +25,6 @@ class PageParts:
     actions: Actions
     clock: Clock
     recordings: Recordings
+    webhooks: WebhookLog
+    viewers: Viewers
     trace_url_template: str | None = None

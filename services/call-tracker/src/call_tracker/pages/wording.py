@@ -50,3 +50,11 @@ def parsed(at: str | None) -> datetime | None:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 call`, `2 calls`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def offset(at: datetime, begins: datetime | None) -> str:
+    """When something happened, counted from the beginning: `+0.42 s`, `+1:05`."""
+    if begins is None:
+        return at.strftime("%H:%M:%S")
+    ms = since_ms(begins, at)
+    return f"{ms / 1000:+.2f} s" if abs(ms) < 60_000 else f"+{clock(ms)}" if ms > 0 else f"-{clock(-ms)}"
