@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from offhook.bus import BusUnavailable
 from offhook.bus.testing import memory_bus
 from offhook.events import WebhookAudited
@@ -70,3 +72,19 @@ async def test_a_batch_kafka_refuses_is_counted_and_the_next_one_is_published():
     trail.note(entry())
     await trail.stop()
     assert (dropped() - before, bus.published) == (1, 1)
+
+
+@pytest.mark.real
+async def test_a_retry_of_the_provider_is_known_as_one(start_rig, redis_url):
+    async with start_rig(redis_url) as rig:
+        for token in ("first", "first", "second", ""):
+            await rig.twilio(
+                rig.status("run-1"), CallStatus="busy", headers={"i-twilio-idempotency-token": token}
+            )
+        assert [entry.repeated for entry in await rig.audits(4)] == [False, True, False, False]
+
+
+async def test_an_entry_says_which_form_of_the_address_was_signed(rig):
+    await rig.twilio(rig.status("run-1") + "?a=1", CallStatus="busy", origin=rig.public_url + ":443")
+    (entry,) = await rig.audits()
+    assert (entry.verified, entry.signed_url) == (True, f"{rig.public_url}:443{rig.status('run-1')}")

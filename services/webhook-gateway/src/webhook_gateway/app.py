@@ -44,7 +44,7 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
         settings.redis_url, window_s=settings.reconnect_window_s, timeout_s=settings.redis_timeout_s
     )
     outlet = Outlet(bus, settings.state_dir / "spool", max_bytes=settings.spool_max_bytes)
-    audit = AuditTrail(bus, Refusals(records, credentials, keyring))
+    audit = AuditTrail(bus, Refusals(records, credentials, keyring), state.seen_before)
     verifier = Verifier(records, credentials)
     replays = Replays(
         bus=bus, outlet=outlet, records=records, verifier=verifier, state=state, keyring=keyring

@@ -1,6 +1,7 @@
 """The audit trail: one event for every request, told in the background and never at the cost of an answer."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,6 +17,8 @@ from webhook_gateway.refusals import Refusal, Refusals
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+SeenBefore = Callable[[str, str, str], Awaitable[bool]]
+
 _QUEUE: Final = 10_000
 _BATCH: Final = 500
 _PUBLISH_S: Final = 10.0
@@ -24,11 +27,13 @@ _LAST_WORDS_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`refusal` is None when there is nothing to look closer at, or no budget for it."""
+    """`refusal` is None when there is nothing to look closer at, or no budget for it. By `retry_key` the provider's retry
+    of the same delivery would be known."""
 
     time: datetime
     data: WebhookAudited
     refusal: Refusal | None
+    retry_key: str | None
 
 
 class AuditTrail:
@@ -36,20 +41,25 @@ class AuditTrail:
     counted and dropped: the audit explains, it proves nothing. You must call `start`, and `stop` before the
     bus stops."""
 
-    def __init__(self, bus: Bus, refusals: Refusals | None = None) -> None:
+    def __init__(
+        self, bus: Bus, refusals: Refusals | None = None, seen_before: SeenBefore | None = None
+    ) -> None:
         self._bus = bus
+        self._seen_before = seen_before
         self._refusals = refusals
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue(_QUEUE)
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, data: WebhookAudited, refusal: Refusal | None = None) -> None:
+    def note(
+        self, data: WebhookAudited, refusal: Refusal | None = None, retry_key: str | None = None
+    ) -> None:
         """Remember one request, and look closer at it, in the background, if it was refused. Never waits, never
         raises."""
         if refusal is not None and (self._refusals is None or not self._refusals.may_look(refusal)):
             # Not even kept in memory: whoever floods us would fill it.
             refusal, data = None, data.model_copy(update={"near_misses": (near_miss(NearMiss.NOT_LOOKED),)})
         try:
-            self._queue.put_nowait(_Entry(datetime.now(UTC), data, refusal))
+            self._queue.put_nowait(_Entry(datetime.now(UTC), data, refusal, retry_key))
         except asyncio.QueueFull:
             metrics.WEBHOOK_AUDITS_DROPPED.inc()
 
@@ -88,4 +98,8 @@ class AuditTrail:
         data = entry.data
         if entry.refusal is not None and self._refusals is not None:
             data = await self._refusals.look(data, entry.refusal)
+        if entry.retry_key is not None and self._seen_before is not None:
+            # Here and not on the call's way: nobody waits for it.
+            known = await self._seen_before(data.provider, data.account or "", entry.retry_key)
+            data = data.model_copy(update={"repeated": data.repeated or known})
         return new_event(data, source=SOURCE, time=entry.time, subject=data.account or "unknown")

@@ -122,6 +122,7 @@ class Outcome:
     repeated: bool = False
     signed_url: str | None = None
     refusal: Refusal | None = None
+    retry_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,7 @@ class Gateway:
                 signed_url=_bare(outcome.signed_url) if outcome.signed_url else None,
             ),
             outcome.refusal,
+            outcome.retry_key,
         )
 
     async def _outcome(self, target: Target, request: HttpRequest, started: float) -> Outcome:
@@ -270,6 +272,7 @@ class Gateway:
         outcome = Outcome(
             _FORBIDDEN, provider=adapter.name, account=proof.configurations[0].account,
             workflow_run_id=target.workflow_run_id, signed_url=proof.verified.url,
+            retry_key=proof.verified.retry_key,
         )  # fmt: skip
         if proof.verified.replay_key is not None:
             use = await self._state.use_token(adapter.name, proof.verified.replay_key, arrival.request_digest)

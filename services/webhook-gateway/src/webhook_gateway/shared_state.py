@@ -13,6 +13,7 @@ connects are counted in this process alone.
 | `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, `answered_by`, for the
 bridge to tell the agent; of a dialled call `provider` and `account`, and `transfer_of`: the run that waits to be joined |
 | `offhook:connects:{run}` | gateway | connects in the running window |
+| `offhook:delivery:{digest}` | gateway | a delivery whose retry would be known by it (provider, account, key) |
 | `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request
 |
 """
@@ -32,6 +33,7 @@ RETRY_WINDOW_S: Final = 60
 """A second use of a signed token within this time is the carrier's own retry, if it is the same request."""
 
 _TOKEN_MEMORY_S: Final = 900  # longer than any provider's token is believed (Vonage: 300 s old, 60 s ahead)
+_DELIVERY_MEMORY_S: Final = 3600
 _CALL_MEMORY_S: Final = 24 * 3600  # the longest call a provider allows
 _LOCAL_COUNTERS: Final = 10_000
 
@@ -108,6 +110,15 @@ class SharedState:
         if first_digest == request_digest and now - float(first_used) <= window_s:
             return Use.RETRY
         return Use.REPLAY
+
+    async def seen_before(self, provider: str, account: str, retry_key: str) -> bool:
+        """Remember a delivery, and say whether the provider had made it before. False while Redis is away."""
+        key = hashlib.sha256(f"{provider}\n{account}\n{retry_key}".encode()).hexdigest()
+        before = await self._shared.ask(
+            "seen-before",
+            lambda: self._redis.set(f"offhook:delivery:{key}", "1", nx=True, get=True, ex=_DELIVERY_MEMORY_S),
+        )
+        return before is not None
 
     async def marks(
         self,

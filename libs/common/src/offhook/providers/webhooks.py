@@ -53,11 +53,13 @@ class HttpAnswer:
 class Verified:
     """A request that is proven. `replay_key` is set where the provider makes each delivery unique (Vonage
     `jti`): the caller of `verify` remembers it and refuses a second, different use. `url` is the form that
-    was signed, if any."""
+    was signed, if any. `retry_key` is what a delivery and the provider's own retry of it have in common, where the
+    provider says so beside what it signs: good for telling people, for nothing else."""
 
     replay_key: str | None = None
     issued_at: float | None = None
     url: str | None = None
+    retry_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

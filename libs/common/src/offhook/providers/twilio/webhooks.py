@@ -28,6 +28,9 @@ from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECT
 
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ANONYMOUS: Final = "anonymous"
+# Identical on a retry; https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
+_RETRY_HEADER: Final = "i-twilio-idempotency-token"
+_MAX_KEY: Final = 128
 
 
 class TwilioWebhooks:
@@ -57,7 +60,7 @@ class TwilioWebhooks:
             auth_tokens=twilio_credentials.auth_tokens(credentials),
             shared_keys=twilio_credentials.shared_keys(credentials),
         )
-        return Verified(url=url)
+        return Verified(url=url, retry_key=request.headers.get(_RETRY_HEADER, "").strip()[:_MAX_KEY] or None)
 
     def unverified_answer(self, fault: SignatureFault) -> HttpAnswer:
         return HttpAnswer(403)
