@@ -51,6 +51,13 @@ def test_who_waits_and_who_joins_meet_in_a_conference_that_either_ends(name, res
         same(document, said)
 
 
+@given(urls)
+def test_a_call_is_sent_elsewhere_as_the_vendors_builder_sends_it(url):
+    said = VoiceResponse()
+    said.redirect(url, method="POST")
+    same(DOCUMENTS.ask(url), said)
+
+
 @pytest.mark.parametrize("seconds", [-5, 0, 10_000])
 def test_the_ring_timeout_stays_within_twilios_limit(seconds):
     timeout = ElementTree.fromstring(DOCUMENTS.cold(CLERK, OURS, seconds, "https://h.example"))[0].get(

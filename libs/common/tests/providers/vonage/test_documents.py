@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vonage_voice.models import Connect, Conversation, PhoneEndpoint
+from vonage_voice.models import Connect, Conversation, Notify, PhoneEndpoint
 
 from carrier_sim.vonage import ncco as strict
 from offhook.identities import ID_PATTERN
@@ -43,6 +43,11 @@ def test_who_waits_and_who_joins_meet_in_a_conversation_that_either_ends(name):
     music = "https://h.example/music.mp3"
     waiting = Conversation(name=name, startOnEnter=False, endOnExit=True, musicOnHoldUrl=[music])
     same(DOCUMENTS.hold(name, "https://h.example/after", music), waiting)
+
+
+def test_a_call_is_sent_elsewhere_by_an_event_that_may_be_answered():
+    url = "https://h.example/webhook?transfer=busy"
+    same(DOCUMENTS.ask(url), Notify(payload={}, eventUrl=[url], eventMethod="POST"))
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 10_000])
