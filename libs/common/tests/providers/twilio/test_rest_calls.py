@@ -196,3 +196,14 @@ def test_a_lost_answer_to_a_transfer_may_have_rung_a_phone(rest_api):
         TwilioRest(CREDENTIALS, rest_api.url).transfer(NEVER, TWILIO.documents.join("room"))
     assert caught.value.kind == "unknown-outcome"
     assert len(rest_api.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, "credentials"), (404, "gone"), (429, "busy"), (400, "rejected"), (500, "unknown-outcome")],
+)
+def test_a_transfer_that_is_refused_has_not_happened_and_one_that_failed_may_have(rest_api, status, kind):
+    rest_api.answer(status, {"message": "words"})
+    with pytest.raises(RestError) as caught:
+        TwilioRest(CREDENTIALS, rest_api.url).transfer(NEVER, TWILIO.documents.join("room"))
+    assert caught.value.kind == kind
