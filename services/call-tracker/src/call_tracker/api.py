@@ -14,11 +14,12 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from call_tracker.actions import Actions, Begun, CallOrder
 from call_tracker.dialling import Refusal
 from call_tracker.store import Answer, CallFilter, Idempotency, Position, Store, StoreUnavailable
+from call_tracker.store.searching import MIN_DIGITS, fragment
 from offhook.events import CallDirection, CallStatus, MachineDetection, TransferMode
 from offhook.http import Problem
 from offhook.http.problems import problem_response
@@ -166,9 +167,27 @@ def create_router(
         workflow_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
         provider: Annotated[str | None, Query(max_length=32)] = None,
         active: bool | None = None,
+        end_reason: Annotated[str | None, Query(max_length=40)] = None,
+        number: Annotated[
+            str | None, Query(max_length=64, description="four digits or more of a number")
+        ] = None,
+        since: Annotated[AwareDatetime | None, Query(description="calls that began at or after this")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="calls that began before this")] = None,
+        q: Annotated[
+            str | None,
+            Query(max_length=200, description="a run, a provider's call id, or digits of a number"),
+        ] = None,
     ) -> CallsOut:
         """Calls, newest first. `active`: only calls that have not ended, or only those that have."""
-        which = CallFilter(status, direction, workflow_id, provider, active)
+        for name, text in (("end_reason", end_reason), ("number", number), ("q", q), ("provider", provider)):
+            if text is not None and not text.isprintable():
+                raise Problem(422, f"{name} has characters that nobody can read.", reason="bad-filter")
+        if number is not None and fragment(number) is None:
+            detail = f"number needs {MIN_DIGITS} digits or more, from the beginning or the end of a number."
+            raise Problem(422, detail, reason="bad-filter")
+        which = CallFilter(
+            status, direction, workflow_id, provider, active, end_reason, number, since, until, q
+        )
         after = None if cursor is None else _position(cursor)
         calls, more = await store.calls(user, which, limit=limit, after=after)
         return CallsOut(calls=calls, next_cursor=None if more is None else _cursor(more))
