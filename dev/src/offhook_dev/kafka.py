@@ -5,9 +5,6 @@ configuration and log of a node are under the directory it is given.
 """
 
 import base64
-import contextlib
-import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -15,26 +12,21 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from offhook_dev import system_packages
 from offhook_dev.errors import DevError
+from offhook_dev.maven import jars
 from offhook_dev.ports import LOOPBACK, free_port
 from offhook_dev.servers import Say, Server, say_on_stderr
 
 JAVA_VERSION: Final = 17
 _RECIPE: Final = Path(__file__).resolve().parents[2] / "kafka"
 _JAVA_PACKAGES: Final = (f"openjdk-{JAVA_VERSION}-jre-headless", "default-jre-headless")
-_MAVEN_TIMEOUT_S: Final = 1200
 # A fast start on a small machine matters more than peak speed: serial collector, C1 only.
 _JAVA_OPTIONS: Final = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-_NO_NETWORK: Final = re.compile(
-    r"Unknown host|UnknownHost|Connection refused|Connection reset|Network is unreachable|No route to host"
-    r"|timed out|Temporary failure in name resolution|Name or service not known|offline mode",
-    re.IGNORECASE,
-)
 
 _CONFIGURATION: Final = """\
 process.roles=broker,controller
@@ -104,11 +96,11 @@ class KafkaServer(Server):
     @classmethod
     def install(cls, say: Say = say_on_stderr) -> Path:
         """Make sure that Java and Kafka's jars are there; returns the jars' directory. Raises `DevError`."""
-        _java(say)
+        java(say)
         return _jars(say)
 
     def _prepare(self) -> None:
-        self._java = _java(self._say)
+        self._java = java(self._say)
         self._libs = _jars(self._say)
         data = self.directory / "data"
         configuration = self.directory / "server.properties"
@@ -156,11 +148,12 @@ def kafka_version() -> str:
     return found[1]
 
 
-def _var() -> Path:
+def var() -> Path:
+    """Where fetched jars are kept."""
     return Path(os.environ.get("OFFHOOK_VAR", _RECIPE.parents[1] / "var"))
 
 
-def _java(say: Say) -> str:
+def java(say: Say) -> str:
     """The path of a Java that is new enough, installed if it may be."""
     found = _find_java()
     version = _java_version(found) if found else None
@@ -201,71 +194,7 @@ def _java_version(java: str) -> int | None:
 
 def _jars(say: Say) -> Path:
     """The directory of Kafka's jars, filled through Maven when this version of the recipe has not been yet."""
-    recipe = (_RECIPE / "pom.xml").read_bytes()
-    libs = _var() / "kafka" / "libs" / hashlib.sha256(recipe).hexdigest()[:16]
-    if libs.is_dir():
-        return libs
-    libs.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(libs.parent / ".lock"):
-        if libs.is_dir():  # another process was faster
-            return libs
-        maven = _maven(say)
-        # Fetched aside and renamed when complete: nobody ever sees half of the jars.
-        aside = libs.parent / f".fetching-{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
-        try:
-            _fetch(maven, aside, say)
-            aside.rename(libs)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return libs
-
-
-def _fetch(maven: str, into: Path, say: Say) -> None:
-    log = into.parent / "maven.log"
-    say(f"fetching Apache Kafka {kafka_version()} through Maven, once; this takes about a minute")
-    fetched = 0
-    command = [
-        maven, "-B", "-C", "-f", str(_RECIPE / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={into}",
-    ]  # fmt: skip
-    with (
-        log.open("w") as record,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            record.write(line)
-            if "Downloaded from" in line and ".jar " in line:
-                fetched += 1
-                if fetched % 25 == 0:
-                    say(f"{fetched} files fetched")
-        code = process.wait(_MAVEN_TIMEOUT_S)
-    if code != 0:
-        if _NO_NETWORK.search(log.read_text(errors="replace")):
-            raise DevError(
-                f"Kafka's jars cannot be fetched: Maven does not reach its repository. Connect to the network (or"
-                f" name a mirror in ~/.m2/settings.xml) and try again; details are in {log}."
-            )
-        raise DevError(f"Kafka's jars cannot be fetched: Maven ended with {code}; details are in {log}.")
-
-
-def _maven(say: Say) -> str:
-    found = shutil.which("mvn")
-    if found is None:
-        system_packages.install("maven", reason="Fetching Kafka needs Maven, which is missing", say=say)
-        found = shutil.which("mvn")
-    if found is None:
-        raise DevError("Fetching Kafka needs Maven, and mvn is not on the PATH.")
-    return found
-
-
-@contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+    return jars(_RECIPE / "pom.xml", var() / "kafka", "Kafka", say)
 
 
 def _live_brokers(port: int) -> int:

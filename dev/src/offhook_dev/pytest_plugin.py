@@ -1,4 +1,4 @@
-"""Real servers for tests: `kafka`, `kafka_factory`, `redis_url`, `postgres_url`; and a real browser: `chromium`.
+"""Real servers for tests: `kafka`, `kafka_factory`, `redis_url`, `postgres_url`, `s3_server`; a real browser: `chromium`.
 
 A test that asks for one of them is marked `real`, whether or not it says so. On a developer's machine it is
 skipped when its server cannot be had; with `CI` or `OFFHOOK_REQUIRE_REAL=1` in the environment such a skip is
@@ -19,11 +19,27 @@ from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.postgres import PostgresServer
 from offhook_dev.redis import RedisServer
+from offhook_dev.s3 import S3Server
 
 _SERVER_FIXTURES: Final = frozenset(
-    {"kafka", "kafka_factory", "redis_server", "redis_url", "postgres_server", "postgres_url", "chromium"}
+    {
+        "kafka",
+        "kafka_factory",
+        "redis_server",
+        "redis_url",
+        "postgres_server",
+        "postgres_url",
+        "chromium",
+        "s3_server",
+    }
 )
 _KAFKA_FIXTURES: Final = frozenset({"kafka", "kafka_factory"})
+# What is downloaded for tests that ask for one of the fixtures.
+_DOWNLOADS: Final = (
+    (_KAFKA_FIXTURES, KafkaServer.install),
+    (frozenset({"chromium"}), browsers.install),
+    (frozenset({"s3_server"}), S3Server.install),
+)
 _DIRECTORY: Final = "offhook-tests"
 
 KafkaFactory = Callable[[], KafkaServer]
@@ -77,7 +93,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     say = _sayer(session.config)
-    for fixtures, install in ((_KAFKA_FIXTURES, KafkaServer.install), ({"chromium"}, browsers.install)):
+    for fixtures, install in _DOWNLOADS:
         if wanted.intersection(fixtures):
             try:
                 install(say=say)
@@ -225,6 +241,18 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"test_{os.urandom(6).hex()}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server(servers_directory: Path, pytestconfig: pytest.Config) -> Iterator[S3Server]:
+    """One real server of the S3 protocol for all tests, with the bucket `offhook_dev.s3.BUCKET`: use a prefix of your own."""
+    server = S3Server(servers_directory / "s3", say=_sayer(pytestconfig))
+    try:
+        server.start_now()
+    except DevError as error:
+        _do_without(error)
+    yield server
+    server.stop_now()
 
 
 # --- behind them -----------------------------------------------------------------------------------------------------
