@@ -270,6 +270,7 @@ class Stack:
             own["OFFHOOK_DATABASE_URL"] = self.database_url(name)
         if name == "call-tracker":
             own["OFFHOOK_RECORDINGS_DIR"] = str(self.recordings)
+            own["OFFHOOK_OPERATORS"] = DEMO_USER
         self.admin_ports[name] = health
         return Program(
             name,

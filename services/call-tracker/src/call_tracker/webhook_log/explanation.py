@@ -182,7 +182,8 @@ def _another_address(word: str, url: str, entry: WebhookAudited, around: Surroun
             "bad", "The provider still calls a former public URL",
             f"The provider signed {url}; {here}.",
             f"Numbers are moved by themselves: look at their state."
-            f" Until then, add {signed} to OFFHOOK_EXTRA_ORIGINS of the gateway.",
+            f" Until then, add {signed} to OFFHOOK_EXTRA_ORIGINS of the gateway. If the former one is right after all,"
+            f" set OFFHOOK_PUBLIC_URL to {signed} : the provider signed that address.",
         )  # fmt: skip
     title = "The public URL is not the one the provider calls"
     if known is not None and urlsplit(known).hostname == parts.hostname:
