@@ -13,7 +13,8 @@ Lost callbacks may leave differences, and no others (`may_differ`):
   no time at all for a call that nobody answered: `ended_at` is then when we asked;
 * `reconciled`, which says that the last callback was lost;
 * with Twilio's last callback: the SIP code, and with it the finer reason of a failure;
-* with Vonage's last callback: SIP code and `detail`, and with them whether a call that was rejected counts as busy;
+* with Vonage's last callback: the SIP code, and the `detail` of a rejection. Without it the callee declined, which is the
+  likeliest, and not the network;
 * with Vonage's `human` or `machine`: who answered.
 """
 
@@ -390,9 +391,9 @@ def may_differ(story: Story, lost: set[str]) -> set[str]:
         fields |= {"answered_at", "ring_ms", "talk_ms"}
     if "last" in lost:
         fields |= {"reconciled", "ended_at", "talk_ms", "sip_code"}
-        if story.end.startswith(("failed", "rejected")):
+        if story.end.startswith(("failed", "rejected")) and story.end != "rejected declined":
             fields |= {"end_reason", "ended_by"}
-        if story.end.startswith("rejected"):
+        if story.end in ("rejected invalid_number", "rejected restricted"):
             fields |= {"status", "statuses"}
         if story.talk_s is None:
             fields |= {"ring_ms"}

@@ -24,7 +24,7 @@ from call_tracker.store import (
     StoreUnavailable,
     objection,
 )
-from call_tracker.store.tables import CALL_EVENTS, CALLS, METADATA, OUTBOX
+from call_tracker.store.tables import CALL_EVENTS, CALL_NUMBERS, CALLS, METADATA, OUTBOX
 from offhook.bus.errors import BusUnavailable
 from offhook.events import (
     CallStatus,
@@ -51,6 +51,7 @@ class Broker:
         self.published: list[tuple[Topic, AnyEvent]] = []
         self.away = False
         self.forgetful = False
+        self.tombstones: list[tuple[Topic, str]] = []
 
     async def publish_many(self, topic: Topic, events: Sequence[Event[EventData]]) -> None:
         if self.away:
@@ -58,6 +59,10 @@ class Broker:
         self.published.extend((topic, event) for event in events)
         if self.forgetful:
             raise BusUnavailable("the answer was lost")
+
+    async def put(self, topic: Topic, key: str, event: AnyEvent | None) -> None:
+        assert event is None
+        self.tombstones.append((topic, key))
 
     def states(self, run: str = "run-1") -> list[CallState]:
         return [
@@ -373,6 +378,33 @@ async def test_what_is_asked_of_a_call_becomes_true_together_and_only_for_its_us
     assert [type(event.data) for topic, event in broker.published if topic is CALL_EVENTS_TOPIC] == [
         HangupRequested
     ]
+
+
+async def test_old_ended_calls_are_forgotten_with_all_that_is_told_of_them_and_live_ones_never(
+    store: Store, outbox: Outbox, broker: Broker, clock: Clock
+) -> None:
+    old, live, young = (Call(run=f"run-{n}", call_id=f"CA{n}") for n in range(3))
+    await store.apply([*old.twilio_outbound(), live.received(), live.media_started()])
+    await store.apply([young.received(at=3600), young.status("completed", 3700)])
+    clock.now = NOON + timedelta(days=400, seconds=60)
+    assert await store.forget_calls(timedelta(days=400), limit=10) == 1
+    assert await store.forget_calls(timedelta(days=400), limit=10) == 0
+    assert await store.find("user-1", "run-0") is None
+    assert await store.events("run-0", 10) == []
+    assert [call.workflow_run_id for call in (await store.calls("user-1", CallFilter(), limit=9))[0]] == [
+        "run-2",
+        "run-1",
+    ]
+    assert len(await store.events("run-2", 10)) == 2
+    await outbox.drain()
+    assert broker.tombstones == [(CALL_STATES, "run-0")]
+    assert await count(store, CALL_NUMBERS) == 2
+    clock.now += timedelta(days=1)
+    assert await store.forget_calls(timedelta(days=400), limit=10) == 1
+    assert await count(store, CALL_NUMBERS) == 2
+    await store.apply([live.status("completed", 9)])
+    assert await store.forget_calls(timedelta(days=400), limit=10) == 1
+    assert await count(store, CALL_NUMBERS) == 0
 
 
 async def test_calls_are_listed_newest_first_page_by_page_and_only_the_users_own(store: Store) -> None:

@@ -37,6 +37,8 @@ from offhook.web import Site
 SERVICE: Final = "call-tracker"
 _HOUSEKEEPING_S: Final = 5.0
 _FORGETTING_S: Final = 600.0
+_FORGOTTEN_AT_ONCE: Final = 200
+_FORGETTING_PAUSE_S: Final = 0.1
 _START_PATIENCE_S: Final = 60.0
 _LAST_DRAIN_S: Final = 2.0
 
@@ -68,7 +70,9 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     sessions = Sessions(settings.session_key, api_keys, clock=lambda: clock().timestamp())
     site = Site(api_keys=api_keys, sessions=sessions, templates=TEMPLATES, clock=lambda: clock().timestamp())
     logs = RequestLogs(settings, bus, database, outbox, clock)
-    keeper = _Housekeeping(store, timedelta(hours=settings.idempotency_keep_h))
+    keeper = _Housekeeping(
+        store, timedelta(hours=settings.idempotency_keep_h), timedelta(days=settings.calls_keep_days)
+    )
     bus.consume(
         CALL_EVENTS,
         group=SERVICE,
@@ -182,9 +186,10 @@ async def prepare(database: Database, *, migrate: bool) -> None:
 class _Housekeeping:
     """Looks after the store now and then: does it answer, how many calls live, what may be forgotten."""
 
-    def __init__(self, store: Store, keep: timedelta) -> None:
+    def __init__(self, store: Store, keep: timedelta, keep_calls: timedelta) -> None:
         self._store = store
         self._keep = keep
+        self._keep_calls = keep_calls
         self._problem: str | None = None
 
     def problems(self) -> Iterable[str]:
@@ -200,6 +205,8 @@ class _Housekeeping:
                 metrics.CALLS_ACTIVE.set(await self._store.active_calls())
                 if loop.time() >= forget_at:
                     await self._store.forget_answers(self._keep)
+                    while await self._store.forget_calls(self._keep_calls, limit=_FORGOTTEN_AT_ONCE):
+                        await asyncio.sleep(_FORGETTING_PAUSE_S)
                     forget_at = loop.time() + _FORGETTING_S
                 self._problem = None
             except StoreError as error:

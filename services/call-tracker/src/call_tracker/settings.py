@@ -50,6 +50,9 @@ class TrackerSettings(StorageSettings):
             raise ValueError("this must be an http(s) URL with {trace_id} in it")
         return value
 
+    calls_keep_days: Annotated[float, Field(gt=0, le=36_500)] = Field(
+        400.0, description="days for which ended calls and their events are kept"
+    )
     silence_factor: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0,
         description="multiplies how long a call may be silent before its provider is asked; less than 1 in tests and demos only",

@@ -34,6 +34,7 @@ from offhook.topics import (
 _TOPICS: Final = {topic.name: topic for topic in ALL_TOPICS}
 # Within a page, what was asked is told before it is ordered: nobody shall hear of the dialling of a call unknown to them.
 _TELLING_ORDER: Final = (CALL_EVENTS, CALL_STATES, CALL_COMMANDS, WEBHOOK_REPLAYS)
+_TOMBSTONE: Final = "tombstone"
 _PAGE: Final = 500
 _POLL_S: Final = 0.5
 # Longer than the producer's own patience. A record that is given up here and goes out later all the same could overtake what
@@ -50,11 +51,18 @@ class Publisher(Protocol):
 
     async def publish_many(self, topic: Topic, events: Sequence[Event[EventData]]) -> None: ...
 
+    async def put(self, topic: Topic, key: str, event: Event[EventData] | None) -> None: ...
+
 
 def outbox_row(topic: Topic, event: Event[EventData]) -> dict[str, str]:
     """The row that publishes `event` on `topic`, keyed by its subject, once the transaction has committed."""
     value, headers = encode(event)
     return {"topic": topic.name, "headers": json.dumps(headers), "value": value.decode()}
+
+
+def tombstone_row(topic: Topic, key: str) -> dict[str, str]:
+    """The row that deletes what a compacted topic says about `key`, once the transaction has committed."""
+    return {"topic": topic.name, "headers": json.dumps({_TOMBSTONE: key}), "value": ""}
 
 
 class Outbox:
@@ -117,10 +125,16 @@ class Outbox:
     async def _publish(self, page: Sequence[Row[Any]]) -> None:
         for topic in _TELLING_ORDER:
             events = [
-                decode(row.value.encode(), json.loads(row.headers)) for row in page if row.topic == topic.name
+                decode(row.value.encode(), json.loads(row.headers))
+                for row in page
+                if row.topic == topic.name and row.value
             ]
             if events:
                 async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
                     await self._publisher.publish_many(topic, events)
+        for row in page:
+            if not row.value:
+                async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                    await self._publisher.put(_TOPICS[row.topic], json.loads(row.headers)[_TOMBSTONE], None)
         async with self._database.write() as connection:
             await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_([row.seq for row in page])))

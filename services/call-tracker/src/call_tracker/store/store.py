@@ -14,6 +14,7 @@ from call_tracker.silence import Patience
 from call_tracker.store.calls import Advance, advance, micros, upsert
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace
+from call_tracker.store.forgetting import forget_calls
 from call_tracker.store.looking import AskAbout, Looked, look, look_at_all_that_lives
 from call_tracker.store.outbox import outbox_row
 from call_tracker.store.searching import CallFilter, Position, find
@@ -226,6 +227,11 @@ class Store:
         )
         async with self.database.read() as connection:
             return [LiveCall(*row) for row in await connection.execute(query)]
+
+    async def forget_calls(self, older_than: timedelta, *, limit: int) -> int:
+        """Forget up to `limit` ended calls that began so long ago, with their events; returns how many."""
+        before_us = micros(self._clock() - older_than)
+        return await self.database.transact(lambda connection: forget_calls(connection, before_us, limit))
 
     async def forget_answers(self, older_than: timedelta) -> int:
         """Forget idempotency keys of this age; returns how many."""

@@ -99,6 +99,7 @@ CALLS: Final = Table(
     Index(None, "user_id", "status", "began_us", "workflow_run_id"),
     Index(None, "user_id", "workflow_id", "began_us", "workflow_run_id"),
     Index(None, "provider_call_id"),
+    Index("ix_calls_ended", "began_us", postgresql_where=text("NOT active"), sqlite_where=text("NOT active")),
     Index(
         None,
         "look_at_us",

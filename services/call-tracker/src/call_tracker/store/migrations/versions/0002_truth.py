@@ -1,4 +1,4 @@
-"""What reconciliation needs: when a silent call is looked up.
+"""What reconciliation needs: when a silent call is looked up; and forgetting: which calls ended when.
 
 Revision ID: 0002
 Revises: 0001
@@ -24,9 +24,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("look_at_us IS NOT NULL"),
         sqlite_where=sa.text("look_at_us IS NOT NULL"),
     )
+    op.create_index(
+        "ix_calls_ended",
+        "calls",
+        ["began_us"],
+        postgresql_where=sa.text("NOT active"),
+        sqlite_where=sa.text("NOT active"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_calls_ended", "calls")
     op.drop_index("ix_calls_look_at_us", "calls")
     for column in ("look_reason", "looks", "look_at_us"):
         op.drop_column("calls", column)
