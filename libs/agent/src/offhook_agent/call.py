@@ -133,6 +133,11 @@ class Call:
         return Consultation(str(told.get("of", "")), str(told.get("from", "")))
 
     @property
+    def end_reason(self) -> str | None:
+        """Why the call is over, in the protocol's words; `transfer`: the carrier has taken the caller. None while it lives."""
+        return self._ended
+
+    @property
     def ended(self) -> bool:
         return self._ended is not None
 

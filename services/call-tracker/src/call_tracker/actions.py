@@ -203,6 +203,8 @@ class Actions:
                 to_number=to_number,
                 mode=mode,
                 requested_by=Party.OPERATOR,
+                own_number=record.to_number if record.direction == "inbound" else record.from_number,
+                far_number=record.from_number if record.direction == "inbound" else record.to_number,
             )
             return Request([self._event(asked)], [(CALL_COMMANDS, self._event(command))])
 
