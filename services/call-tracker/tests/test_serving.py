@@ -138,6 +138,13 @@ async def browser(chromium: Path) -> AsyncIterator[Any]:
         yield found
 
 
+async def until(audio: Any, condition: str) -> None:
+    """Wait until `condition` is true of the audio element. Not by Playwright's own waiting: the page allows no eval."""
+    async with asyncio.timeout(15):
+        while not await audio.evaluate(f"audio => {condition}"):
+            await asyncio.sleep(0.05)
+
+
 async def test_audio_is_sent_whole_and_in_ranges(served: Served) -> None:
     path = "/calls/run-1/recording"
     whole = await served.client.get(path)
@@ -180,18 +187,16 @@ async def test_a_person_sees_the_gap_hears_the_call_and_seeks_by_clicking(
     await page.goto(f"{served.origin}/page")
     assert await page.locator(".recording-wave .gap").count() == 1
     audio = page.locator("audio")
-    await page.wait_for_function("document.querySelector('audio').readyState >= 1")
+    await until(audio, "audio.readyState >= 1")
     assert await audio.evaluate("audio => audio.duration") == 4
     await page.locator("[data-recording-wave]").click(position={"x": 200, "y": 40})
     width = (await page.locator("[data-recording-wave]").bounding_box())["width"]
-    await page.wait_for_function("document.querySelector('audio').currentTime > 0")
+    await until(audio, "audio.currentTime > 0")
     assert await audio.evaluate("audio => audio.currentTime") >= 200 / width * 4 - 0.01
     await page.get_by_role("button", name="Agent alone").click()
     assert await page.get_by_role("button", name="Agent alone").get_attribute("aria-pressed") == "true"
     assert await page.get_by_role("button", name="Both").get_attribute("aria-pressed") == "false"
-    await page.wait_for_function(
-        "document.querySelector('audio').ended || document.querySelector('audio').currentTime > 1.2"
-    )
+    await until(audio, "audio.ended || audio.currentTime > 1.2")
     assert said == []
     await context.close()
 

@@ -29,8 +29,6 @@ class RecordingView:
     """`state`: recording (the file is not written yet), stored, or deleted. All else is of stored recordings."""
 
     state: Literal["recording", "stored", "deleted"]
-    script_url: str = ""
-    style_url: str = ""
     audio_url: str = ""
     duration_ms: int = 0
     caller: str = ""

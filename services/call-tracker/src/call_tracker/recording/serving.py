@@ -1,6 +1,7 @@
 """A call's recording for the browser of its owner: the audio in ranges, its waveform, and what the page shows of it."""
 
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from typing import Annotated, Final
@@ -21,6 +22,8 @@ from offhook.records import CallState
 from offhook.web import PageUser, Site
 
 _CHUNK: Final = 256 * 1024
+_MANIFESTS: Final = 64
+_MANIFEST_S: Final = 10.0
 _MAX_MANIFEST: Final = 4 * 1024 * 1024
 _ASSETS: Final = {
     "recording.js": "text/javascript; charset=utf-8",
@@ -36,6 +39,9 @@ class Recordings:
         self._ledger = Ledger(database)
         self._store = store
         self._storage = storage
+        self._manifests: dict[
+            str, tuple[float, Manifest]
+        ] = {}  # each with the time until when it is believed
         folder = files("call_tracker.recording") / "assets"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
         self._version = hashlib.sha256(b"\0".join(self._assets.values())).hexdigest()[:12]
@@ -55,8 +61,6 @@ class Recordings:
         manifest = await self._manifest(key)
         return RecordingView(
             "stored",
-            script_url=f"/calls/assets/{self._version}/recording.js",
-            style_url=f"/calls/assets/{self._version}/recording.css",
             audio_url=f"/calls/{record.workflow_run_id}/recording",
             duration_ms=manifest.duration_ms,
             caller=lane_path(manifest.caller, LANE / 2),
@@ -69,7 +73,12 @@ class Recordings:
         """`/calls/{run}/recording`, `/calls/{run}/waveform.json` and the player's assets."""
         User = Annotated[PageUser, Depends(site.user)]  # noqa: N806 - a type
         router = APIRouter(include_in_schema=False)
-        site.filters["spoken"] = spoken
+        site.filters.update(
+            {
+                "spoken": spoken,
+                "recording_asset": lambda name: f"/calls/assets/{self._version}/{name}",
+            }
+        )
 
         @router.api_route("/calls/{run}/recording", methods=["GET", "HEAD"])
         async def audio(request: Request, run: str, user: User) -> Response:
@@ -114,8 +123,17 @@ class Recordings:
         return check_key(key)
 
     async def _manifest(self, key: str) -> Manifest:
+        # A page that follows its call asks once a second.
+        known = self._manifests.get(key)
+        now = time.monotonic()
+        if known is not None and now < known[0]:
+            return known[1]
         content = await self._ask(manifest_key(key), 0, _MAX_MANIFEST)
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
+        if len(self._manifests) >= _MANIFESTS:
+            self._manifests.clear()
+        self._manifests[key] = (now + _MANIFEST_S, manifest)
+        return manifest
 
     async def _audio(self, request: Request, run: str, key: str) -> Response:
         try:
