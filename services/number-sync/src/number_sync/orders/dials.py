@@ -140,17 +140,23 @@ async def settle_accepted(
 
 
 async def unsettled_between(
-    connection: AsyncConnection, *, provider: str, account: str, numbers: tuple[str, str], but: str
+    connection: AsyncConnection,
+    *,
+    provider: str,
+    account: str,
+    numbers: tuple[str, str],
+    but: str,
+    since: int,
 ) -> list[int]:
     """When other runs than `but` were dialled, from the one number to the other, whose calls are not known: in ms since
-    1970."""
+    1970, none before `since`."""
     rows = await connection.execute(
         select(dials.c.claimed_at, commands.c.data)
         .join(commands, commands.c.command_id == dials.c.command_id)
         .where(
             dials.c.account == account,
             dials.c.provider == provider,
-            dials.c.claimed_at.is_not(None),
+            dials.c.claimed_at >= since,
             or_(dials.c.outcome.is_(None), dials.c.outcome == UNKNOWN),
             dials.c.workflow_run_id != but,
         )

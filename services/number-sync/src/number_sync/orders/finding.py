@@ -18,6 +18,7 @@ from offhook.providers.base import Seen
 _CLOCK: Final = timedelta(seconds=10)
 # A provider that is asked for more calls per second than it begins lets them wait.
 _QUEUED: Final = timedelta(seconds=90)
+_LONGEST_CALL: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ async def find(context: Context, command: Command, account: Account, sought: Sou
             account=account.configuration.account,
             numbers=(sought.from_number, sought.to_number),
             but=sought.run_id,
+            since=int((sought.began_at - _LONGEST_CALL).timestamp() * 1000),
         )
     seen = await context.ask(
         command,
