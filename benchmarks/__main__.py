@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.tables import machine
 
-PARTS = ("signatures", "frames", "callbacks", "tracker", "capacity")
+PARTS = ("signatures", "frames", "callbacks", "tracker", "calls", "capacity")
 
 
 def main() -> None:
