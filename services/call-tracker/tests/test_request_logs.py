@@ -352,3 +352,15 @@ async def test_the_pages_list_what_waits_and_ask_before_they_send(quick: Service
     sent = await quick.operator.post(f"/dead-letters/{letter}/replay", headers=form)
     assert (sent.status_code, sent.headers["location"]) == (303, f"/dead-letters/{letter}")
     assert "Replayed" in (await quick.operator.get(f"/dead-letters/{letter}", headers=HTML)).text
+
+
+async def test_nonsense_in_addresses_and_filters_is_refused_and_reaches_no_database(service: Service) -> None:
+    for path, status in (
+        ("/api/v1/webhooks/a%00b", 404), ("/api/v1/dead-letters/a%00b", 404), ("/webhooks/a%00b", 404),
+        ("/api/v1/webhooks?reason=a%00b", 422), ("/api/v1/dead-letters?reason=a%00b", 422),
+        ("/webhooks?reason=a%00b&verified=maybe&run=%20", 200), ("/dead-letters?state=x&topic=%00", 200),
+        ("/api/v1/webhooks?cursor=nonsense", 422), ("/webhooks?after=nonsense", 422),
+        ("/api/v1/webhooks?since=2026-01-01T00:00:00", 422),
+    ):  # fmt: skip
+        answer = await service.operator.get(path, headers=HTML)
+        assert answer.status_code == status, (path, answer.text)

@@ -19,6 +19,7 @@ from call_tracker.store import Database, Store, StoreError, objection
 from call_tracker.store.log_tables import DEAD_LETTERS, WEBHOOKS
 from call_tracker.store.store import Clock
 from call_tracker.store.tables import METADATA, OUTBOX
+from call_tracker.tracker import LASTING
 from offhook.errors import OffhookError
 from offhook.events import Event, EventData, EventDecodeError, decode
 from offhook.topics import CALL_EVENTS
@@ -58,17 +59,28 @@ async def rebuild(
     store = Store(target, clock)
     async for batch in source:
         good = [event for event in batch if objection(event) is None]
-        progress.skipped += len(batch) - len(good)
-        await store.apply(good)
+        stored = await _apply(store, good)
+        progress.skipped += len(batch) - stored
         async with target.write() as connection:
             # Nothing of this is news to anybody.
             await connection.execute(delete(OUTBOX))
-        progress.events += len(good)
+        progress.events += stored
         tell(progress)
     async with target.read() as connection:
         counted = select(func.count()).select_from(METADATA.tables["calls"])
         progress.calls = (await connection.execute(counted)).scalar_one()
     return progress
+
+
+async def _apply(store: Store, events: Batch) -> int:
+    """Store events; returns how many. What the tracker would have put into the dead letters is left out."""
+    try:
+        await store.apply(events)
+        return len(events)
+    except LASTING:
+        if len(events) == 1:
+            return 0
+    return sum([await _apply(store, [event]) for event in events])
 
 
 async def prepare(target: Database) -> None:

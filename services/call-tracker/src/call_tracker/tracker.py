@@ -19,7 +19,7 @@ from offhook.telemetry.tracing import Tracing
 log = structlog.get_logger(__name__)
 
 # What the store says of values it will never take, or what a record says that no rule foresaw: not a fault of the moment.
-_LASTING: Final = (StoreRefusal, ValueError, ArithmeticError)
+LASTING: Final = (StoreRefusal, ValueError, ArithmeticError)
 
 
 class Tracker:
@@ -39,7 +39,7 @@ class Tracker:
                 raise PoisonError(event, reason)
         try:
             advance = await self._store.apply(events)
-        except _LASTING as error:
+        except LASTING as error:
             log.warning(
                 "a batch cannot be stored; trying its events one by one",
                 events=len(events),
@@ -56,7 +56,7 @@ class Tracker:
         for event in events:
             try:
                 advance = await self._store.apply([event])
-            except _LASTING as error:
+            except LASTING as error:
                 raise PoisonError(event, f"it cannot be stored: {type(error).__name__}") from error
             await self._tell([event], advance)
 

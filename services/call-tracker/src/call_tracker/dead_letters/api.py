@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from call_tracker.cursors import cursor, place_of
 from call_tracker.dead_letters.box import DeadLetterBox, LetterFilter, StoredLetter
 from call_tracker.viewers import Viewers
+from call_tracker.webhook_log.api import NO_NUL
 from offhook.bus.errors import BusError
 from offhook.http import Problem
 from offhook.identities import ID_PATTERN
@@ -87,8 +88,8 @@ class HeapIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000)
-    topic: str | None = Field(None, max_length=200)
+    reason: str = Field(min_length=1, max_length=1000, pattern=NO_NUL)
+    topic: str | None = Field(None, max_length=200, pattern=NO_NUL)
     until: AwareDatetime | None = None
 
 
@@ -112,8 +113,8 @@ def create_router(
         user: User,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
         cursor_text: Annotated[str | None, Query(alias="cursor", max_length=400)] = None,
-        topic: Annotated[str | None, Query(max_length=200)] = None,
-        reason: Annotated[str | None, Query(max_length=1000)] = None,
+        topic: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
+        reason: Annotated[str | None, Query(max_length=1000, pattern=NO_NUL)] = None,
         replayed: bool | None = None,
         workflow_run_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     ) -> LettersOut:

@@ -44,6 +44,7 @@ from call_tracker.store.tables import CALLS
 from call_tracker.viewers import Viewer
 from offhook.bus import Bus
 from offhook.bus.errors import BusError
+from offhook.identities import is_id
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORGET_AT_ONCE: Final = 1000
@@ -53,6 +54,11 @@ MAX_AT_ONCE: Final = 500
 
 State = Literal["waiting", "claimed", "replayed"]
 Outcome = Literal["replayed", "unknown", "already-replayed", "not-replayable"]
+
+# A page of letters with their records could have megabytes.
+_LISTED: Final = tuple(
+    column for column in DEAD_LETTERS.columns if column.name not in ("key", "value", "headers")
+)
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -125,8 +131,8 @@ class DeadLetterBox:
     async def page(
         self, viewer: Viewer, which: LetterFilter, *, limit: int, after: Place | None = None
     ) -> tuple[list[StoredLetter], Place | None]:
-        """Letters the viewer may see, newest first, and where to go on."""
-        query = select(DEAD_LETTERS).where(_seen_by(viewer), *_conditions(which))
+        """Letters the viewer may see, newest first and without their records, and where to go on."""
+        query = select(*_LISTED).where(_seen_by(viewer), *_conditions(which))
         if after is not None:
             query = query.where(tuple_(DEAD_LETTERS.c.at_us, DEAD_LETTERS.c.id) < (after.at_us, after.id))
         query = query.order_by(DEAD_LETTERS.c.at_us.desc(), DEAD_LETTERS.c.id.desc()).limit(limit + 1)
@@ -134,10 +140,12 @@ class DeadLetterBox:
             rows = (await connection.execute(query)).all()
         page = rows[:limit]
         more = Place(page[-1].at_us, page[-1].id) if len(rows) > limit else None
-        return [_stored(row) for row in page], more
+        return [_stored(row, with_record=False) for row in page], more
 
     async def find(self, viewer: Viewer, letter_id: str) -> StoredLetter | None:
         """One letter, if the viewer may see it."""
+        if not is_id(letter_id):
+            return None
         query = select(DEAD_LETTERS).where(_seen_by(viewer), DEAD_LETTERS.c.id == letter_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
@@ -285,18 +293,20 @@ def _row(letter: Letter) -> dict[str, Any]:
         "value": letter.value,
         "value_bytes": letter.value_bytes,
         "headers": pack_headers(letter),
+        "whole": letter.whole,
         "replay_of": letter.replay_of,
         "state": "waiting",
     }
 
 
-def _stored(row: Row[Any]) -> StoredLetter:
-    headers, whole = unpack_headers(row.headers)
+def _stored(row: Row[Any], *, with_record: bool = True) -> StoredLetter:
+    headers = unpack_headers(row.headers) if with_record else ()
     letter = Letter(
         id=row.id, at=_moment(row.at_us), topic=row.topic, partition=row.partition, offset=row.offset,
         recorded_at=None if row.recorded_us is None else _moment(row.recorded_us),
-        consumer=row.consumer, service=row.service, reason=row.reason, key=row.key, value=row.value,
-        value_bytes=row.value_bytes, headers=headers, whole=whole, workflow_run_id=row.workflow_run_id,
+        consumer=row.consumer, service=row.service, reason=row.reason, key=row.key if with_record else None,
+        value=row.value if with_record else None,
+        value_bytes=row.value_bytes, headers=headers, whole=row.whole, workflow_run_id=row.workflow_run_id,
         account=row.account, event_type=row.event_type, replay_of=row.replay_of,
     )  # fmt: skip
     replayed = row.state == "replayed"

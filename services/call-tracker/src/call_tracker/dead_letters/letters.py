@@ -130,15 +130,13 @@ def letter_of(record: Record) -> Letter:
 
 
 def pack_headers(letter: Letter) -> str:
-    """The headers, and whether the letter is whole, as JSON text."""
-    pairs = [[name, base64.b64encode(value).decode()] for name, value in letter.headers]
-    return json.dumps({"whole": letter.whole, "headers": pairs})
+    """The headers as JSON text."""
+    return json.dumps([[name, base64.b64encode(value).decode()] for name, value in letter.headers])
 
 
-def unpack_headers(text: str) -> tuple[Headers, bool]:
+def unpack_headers(text: str) -> Headers:
     """Read them back."""
-    packed = json.loads(text)
-    return tuple((name, base64.b64decode(value)) for name, value in packed["headers"]), bool(packed["whole"])
+    return tuple((name, base64.b64decode(value)) for name, value in json.loads(text))
 
 
 def _run_of(topic: str, key: bytes | None) -> str | None:

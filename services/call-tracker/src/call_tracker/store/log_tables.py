@@ -48,6 +48,7 @@ DEAD_LETTERS: Final = Table(
     Column("value", LargeBinary),
     Column("value_bytes", Integer, nullable=False),
     Column("headers", Text, nullable=False),
+    Column("whole", Boolean, nullable=False),
     Column("replay_of", String(64)),
     Column("state", String(10), nullable=False),
     Column("replay_us", BigInteger),

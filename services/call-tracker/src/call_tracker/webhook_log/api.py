@@ -16,6 +16,9 @@ from offhook.http import Problem
 from offhook.identities import ID_PATTERN
 
 PREFIX: Final = "/api/v1/webhooks"
+NO_NUL: Final = r"^[^\x00]*$"
+"""What PostgreSQL takes as text."""
+
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 NO_SUCH: Final = "There is no such webhook, or it is somebody else's."
@@ -108,10 +111,10 @@ def create_router(
         user: User,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
         cursor_text: Annotated[str | None, Query(alias="cursor", max_length=400)] = None,
-        provider: Annotated[str | None, Query(max_length=40)] = None,
-        account: Annotated[str | None, Query(max_length=200)] = None,
+        provider: Annotated[str | None, Query(max_length=40, pattern=NO_NUL)] = None,
+        account: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
         verified: bool | None = None,
-        reason: Annotated[str | None, Query(max_length=60)] = None,
+        reason: Annotated[str | None, Query(max_length=60, pattern=NO_NUL)] = None,
         workflow_run_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
         since: AwareDatetime | None = None,
         until: AwareDatetime | None = None,

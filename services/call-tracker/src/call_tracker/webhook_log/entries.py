@@ -126,6 +126,8 @@ class WebhookLog:
 
     async def find(self, viewer: Viewer, entry_id: str) -> Entry | None:
         """One entry, if the viewer may see it."""
+        if "\0" in entry_id:
+            return None
         query = _shown().where(_seen_by(viewer), WEBHOOKS.c.id == entry_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).first()
@@ -140,6 +142,9 @@ class WebhookLog:
 
     async def ask_again(self, viewer: Viewer, entry_id: str) -> bool | None:
         """Ask the gateway to try a request again. False when it was not kept, None when there is no such entry."""
+
+        if "\0" in entry_id:
+            return None
 
         async def work(connection: AsyncConnection) -> bool | None:
             query = select(WEBHOOKS.c.sealed).where(_seen_by(viewer), WEBHOOKS.c.id == entry_id)

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("value", sa.LargeBinary),
         sa.Column("value_bytes", sa.Integer, nullable=False),
         sa.Column("headers", sa.Text, nullable=False),
+        sa.Column("whole", sa.Boolean, nullable=False),
         sa.Column("replay_of", sa.String(64)),
         sa.Column("state", sa.String(10), nullable=False),
         sa.Column("replay_us", sa.BigInteger),
