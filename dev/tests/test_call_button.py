@@ -1,5 +1,6 @@
 """A test call from a page: placed, followed and explained in a real browser, through the simulated carrier."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from installation import API_KEYS, Installation
 from playwright.async_api import expect
 
 from carrier_sim import Callee, Caller, HangUp, WaitForAgent
+from offhook_dev.simulated import credentials
 from offhook_dev.stack import DEMO_USER
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
@@ -45,6 +47,7 @@ async def test_a_call_is_placed_from_a_workflow_and_followed_to_its_end(
     await person.open(f"/workflows/{workflow}")
     await press_call(person, to)
     await person.sees("Ended: it was answered")
+    await person.shots("workflow-called")
     link = person.page.get_by_role("link", name="Look at this call")
     href = await link.get_attribute("href")
     assert href is not None
@@ -71,3 +74,40 @@ async def test_what_is_refused_stands_at_its_field_and_nothing_is_dialled(
     await press_call(person, to)
     await person.sees("Ended: busy")
     await expect(field).to_be_hidden()
+
+
+async def test_calling_rules_are_ticked_on_a_page_and_keep_calls_from_being_placed(
+    desk: Desk, installation: Installation
+) -> None:
+    configuration = await installation.configuration(
+        "twilio", credentials(installation.home)["twilio"], name="Only Britain"
+    )
+    workflow = await installation.workflow()
+    await installation.demo.post(
+        f"/telephony-configurations/{configuration}/phone-numbers",
+        {"number": installation.number_at_carrier("twilio"), "workflow_id": workflow},
+    )
+    person = await caller(desk)
+    await person.open(f"/telephony-configurations/{configuration}/calling-rules")
+    await person.heading("Calling rules")
+    await person.page.get_by_label("United Kingdom").check()
+    await person.type("Calls at the same time", "none")
+    await person.press("Save")
+    await person.sees("A whole number from 1")
+    await person.shots("calling-rules")
+    await person.type("Calls at the same time", "5")
+    await person.press("Save")
+    await person.sees("The calling rules are saved.")
+    await person.sees("At most 5")
+    to = installation.callee(Callee(0.2, "busy"))
+    await person.open(f"/workflows/{workflow}")
+    field = person.page.locator("[data-field=to] .field-error")
+    # call-tracker knows of the rules a moment later.
+    async with asyncio.timeout(20):
+        while True:
+            await press_call(person, to)
+            either = field.or_(person.page.get_by_text("Ended: busy"))
+            await expect(either.locator("visible=true")).to_have_count(1)
+            if await field.is_visible():
+                break
+    await expect(field).to_contain_text("calls only GB")

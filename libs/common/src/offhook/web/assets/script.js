@@ -250,6 +250,8 @@
       orders.set(form, sent);
     }
     clear(form);
+    followed = "";
+    $("[data-call-state]", form.parentElement).hidden = true;
     form.setAttribute("aria-busy", "true");
     if (submitter) submitter.setAttribute("aria-busy", "true");
     const token = $("meta[name=csrf]");
