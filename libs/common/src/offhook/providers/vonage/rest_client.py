@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.exceptions import PyJWTError
 from requests import Response
 from requests.exceptions import RequestException
@@ -74,6 +76,7 @@ class VonageApi:
         self.private_key: Final = credentials["private_key"]
         self._account = (credentials.get("api_key", ""), credentials.get("api_secret", ""))
         self._network = (base_url, timeout_s, pace)
+        self._auth: _TokenAuth | None = None
 
     @property
     def has_secret(self) -> bool:
@@ -81,12 +84,15 @@ class VonageApi:
 
     def by_token(self) -> "HttpClient":
         """The SDK's client for the Voice API. Raises `RestError` when the key cannot sign."""
+        if self._auth is not None:
+            return _HttpClient(self._auth, *self._network)
         try:
-            auth = Auth(application_id=self.application, private_key=self.private_key)
+            auth = _TokenAuth(self.application, self.private_key)
             auth.generate_application_jwt()
-        except (VonageError, PyJWTError, ValueError, TypeError) as error:
+        except (VonageError, PyJWTError, UnsupportedAlgorithm, ValueError, TypeError) as error:
             # Without the error's words: the SDK may quote the key in them.
             raise RestError("credentials", "private-key", "the private key cannot sign a token") from error
+        self._auth = auth
         return _HttpClient(auth, *self._network)
 
     def by_secret(self) -> "HttpClient":
@@ -123,6 +129,16 @@ def ask(
     if not isinstance(answer, dict):
         raise unreadable(operation, "Vonage's answer is not a JSON object")
     return answer
+
+
+class _TokenAuth(Auth):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's authentication, which reads the key once: it would for every token, and its client makes more than one for
+    a request. Reading checks the key, and takes as long as the rest of the request.
+    """
+
+    def __init__(self, application_id: str, private_key: str) -> None:
+        super().__init__(application_id=application_id, private_key=private_key)
+        self._jwt_client._private_key = load_pem_private_key(private_key.encode(), None)
 
 
 class _HttpClient(HttpClient):  # type: ignore[misc]  # the SDK has no types
