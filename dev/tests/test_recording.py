@@ -140,4 +140,6 @@ async def test_a_bridge_that_is_killed_leaves_one_gap_and_the_rest_at_its_time(
         shape, content = await stored(installation, call.run)
         ((start, until),) = shape["gaps_ms"]
         assert 0 < start < until < shape["duration_ms"]
+        page = await installation.demo.client.get(f"{installation.stack.address.http_url}/calls/{call.run}")
+        assert page.text.count('class="gap"') == 1
         check(call, shape, content)

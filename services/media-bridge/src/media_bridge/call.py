@@ -24,7 +24,7 @@ from media_bridge.conversation import Conversation
 from media_bridge.facts import SessionFacts
 from media_bridge.shared_state import Claim, Prior
 from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
-from media_bridge.taps import StreamTap
+from media_bridge.stream_tap import StreamTap
 from offhook.agentlink import pcm
 from offhook.events import EventData, Party
 from offhook.identities import inbound_run_id

@@ -20,7 +20,7 @@ from media_bridge.agent_links import AgentLink
 from media_bridge.hearing import Hearing
 from media_bridge.playback import AudioFrame, Playback
 from media_bridge.quality import GAP_S, QualityMeter
-from media_bridge.taps import StreamTap
+from media_bridge.stream_tap import StreamTap
 from offhook.agentlink import pcm
 from offhook.audio import FRAME_MS, Encoding, Transcoder, frame_bytes, silence_byte, tone
 from offhook.audio.silence import ACTIVE_MEAN_SQUARE, is_active

@@ -33,6 +33,7 @@ class RecordingView:
     duration_ms: int = 0
     caller: str = ""
     agent: str = ""
+    bar: float = 1.0
     gaps: Sequence[Gap] = ()
     delete_after: str | None = None
 

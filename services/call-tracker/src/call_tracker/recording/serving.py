@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from call_tracker.recording.ledger import DELETED, STORED, Ledger
-from call_tracker.recording.player import LANE, RecordingView, gaps_of, lane_path, spoken
+from call_tracker.recording.player import LANE, WIDTH, RecordingView, gaps_of, lane_path, spoken
 from call_tracker.recording.ranges import ByteRange, UnsatisfiableError, parse_range
 from call_tracker.recording.recorder import Manifest, manifest_key
 from call_tracker.recording.storage import NotStored, Storage, StorageUnavailable, check_key
@@ -65,6 +65,7 @@ class Recordings:
             duration_ms=manifest.duration_ms,
             caller=lane_path(manifest.caller, LANE / 2),
             agent=lane_path(manifest.agent, LANE * 3 / 2),
+            bar=round(0.7 * WIDTH / max(1, len(manifest.caller)), 2),
             gaps=gaps_of(manifest),
             delete_after=record.recording.delete_after if record.recording else None,
         )
