@@ -12,12 +12,19 @@ from running_number_sync import TWILIO
 
 from carrier_sim import CarrierSim
 from carrier_sim.rest_faults import RestFault
+from carrier_sim.vonage.applications import new_private_key
 from number_sync.database import Database
 from number_sync.orders.finding import choose
 from offhook.events import CallOriginated, CallStatus, InstructionsServed, StatusReported, new_event
 from offhook.providers.base import Seen
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+VONAGE = {
+    "application_id": "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
+    "api_key": "abcd1234",
+    "api_secret": "canary-api-secret-1",
+    "signature_secret": "canary-signature-secret-canary-1",
+}
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
@@ -180,6 +187,26 @@ async def test_nothing_is_decided_before_the_provider_has_said_what_it_has(
         await desk.closed("run1")
     assert isinstance((await desk.told("run1"))[0], CallOriginated)
     assert len(provider.dials) == 1
+
+
+@on_sqlite
+async def test_a_call_of_vonage_is_found_by_the_time_and_the_numbers_of_its_leg(
+    database: Database, carrier: CarrierSim
+) -> None:
+    key = new_private_key()
+    carrier.vonage.add_application(**VONAGE, private_key=key)
+    carrier.vonage.add_number(VONAGE["application_id"], "+14155551234")
+    carrier.rest_faults = [RestFault(do="cut", method="POST", path="/v1/calls", work=True, times=1)]
+    desk = await Desk(database, provider="vonage").open(credentials=VONAGE | {"private_key": key})
+    worker = make_worker(database, carrier.base_url, replace(HASTY, outcome_grace_s=60))
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await desk.closed("run1")
+    originated, status = await desk.told("run1")
+    assert isinstance(originated, CallOriginated)
+    assert originated.conversation_id
+    assert isinstance(status, StatusReported)
+    assert (status.provider_call_id, status.reconciled) == (originated.provider_call_id, True)
 
 
 async def _looked(provider: CountingProvider, looks: int) -> bool:
