@@ -38,6 +38,11 @@ async def test_another_address_that_was_signed_is_named(rig, origin, headers, ex
     assert await near_misses(rig) == (f"{expected} {origin}{rig.inbound}",)
 
 
+async def test_the_port_of_the_address_is_named_although_the_provider_leaves_it_out_of_what_it_signs(rig):
+    await rig.twilio(origin=WRONG, headers={"host": "wrong.example.com:9443"})
+    assert await near_misses(rig) == (f"forwarded-url {WRONG}:9443{rig.inbound}",)
+
+
 async def test_an_address_that_was_public_before_is_called_a_former_one(rig):
     await rig.put(SETTINGS, PublicUrlRecord.KEY, PublicUrlRecord(url="https://new.example.com"))
     await rig.bus.settle()

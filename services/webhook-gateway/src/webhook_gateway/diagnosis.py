@@ -106,22 +106,24 @@ def _addressed_elsewhere(trial: _Trial, evidence: Evidence) -> list[str]:
                 guess = replace(request, origins=some, path=path, query=query)
                 verified = trial.proves(guess, evidence.own)
                 if verified is not None:
-                    return _said_of(verified, known, why, known is own)
+                    origin = _origin_of(trial, guess, evidence)
+                    return _said_of(f"{origin}{path}"[:_MAX_URL], known[origin], why, known is own)
     return []
 
 
-def _said_of(
-    verified: Verified, known: Mapping[str, NearMiss], why: NearMiss | None, same_origin: bool
-) -> list[str]:
-    url = (verified.url or "").partition("?")[0][:_MAX_URL]
-    said = [near_miss(why, url or None)] if why is not None and why is not NearMiss.FORWARDED_URL else []
-    if not same_origin or why is NearMiss.FORWARDED_URL:
-        kind = next(
-            (kind for origin, kind in known.items() if url.startswith((f"{origin}/", f"{origin}:"))),
-            why or NearMiss.OTHER_URL,
-        )
-        said.insert(0, near_miss(kind, url))
-    return said
+def _origin_of(trial: _Trial, proven: HttpRequest, evidence: Evidence) -> str:
+    """Which of its base URLs proves a request. Not read from the form that was signed: providers drop ports there."""
+    for origin in proven.origins:
+        if trial.proves(replace(proven, origins=(origin,)), evidence.own) is not None:
+            return origin
+    return proven.origins[0]
+
+
+def _said_of(url: str, kind: NearMiss, why: NearMiss | None, same_origin: bool) -> list[str]:
+    if why is NearMiss.FORWARDED_URL:
+        return [near_miss(kind if not same_origin else why, url)]
+    said = [] if same_origin else [near_miss(kind, url)]
+    return said if why is None else [*said, near_miss(why, url)]
 
 
 def _origins(request: HttpRequest, former: Sequence[str]) -> dict[str, NearMiss]:
@@ -270,7 +272,7 @@ def _signed_by_another(trial: _Trial, evidence: Evidence) -> list[str]:
             break
         if isinstance(result, Verified):
             said = [near_miss(NearMiss.OTHER_CREDENTIALS, configuration_id)]
-            if result.url is not None and not result.url.startswith(request.origins):
+            if result.url is not None and not isinstance(trial(request, swapped), Verified):
                 said.append(near_miss(NearMiss.OTHER_URL, result.url.partition("?")[0][:_MAX_URL]))
             return said
     return []
