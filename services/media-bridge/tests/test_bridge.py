@@ -18,6 +18,7 @@ from websockets.frames import Opcode
 from websockets.utils import accept_key
 
 from media_bridge import bridge as bridge_module
+from media_bridge import call as call_module
 from offhook.audio import g711, tone
 from offhook.events import (
     AgentConnected,
@@ -508,6 +509,34 @@ async def test_an_agent_that_hangs_up_ends_the_call(rig: Any, agent: Any, redis_
         rig.call_sid,
         "done",
     )
+
+
+async def test_vonages_stream_is_closed_at_once_when_the_agent_hangs_up_so_that_the_call_ends(
+    rig: Any, agent: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_module, "_COMMAND_S", 3600.0)
+    caller = await rig.call("vonage")
+    await (await agent.connection()).send({"event": "hangup"})
+    assert await caller.ends() == 1000
+    assert await marked(redis_url, f"offhook:ended:{inbound_run_id('vonage', rig.app_id, rig.uuid)}")
+
+
+@pytest.mark.parametrize("who_ends_it", ["the command", "nobody"])
+async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
+    rig: Any, agent: Any, monkeypatch: pytest.MonkeyPatch, who_ends_it: str
+) -> None:
+    monkeypatch.setattr(call_module, "_COMMAND_S", 3600.0 if who_ends_it == "the command" else 0.1)
+    caller = await rig.call("twilio")
+    await (await agent.connection()).send({"event": "hangup"})
+    await caller.until(rig.commands)
+    if who_ends_it == "the command":
+        assert not caller.closed.is_set()
+        await caller.stop_speaking()
+        await caller.stop()
+        await caller.hang_up()
+    assert await caller.ends() == 1000
+    (stopped,) = await rig.tells(MediaStopped)
+    assert stopped.reason == "agent-hangup"
 
 
 async def test_a_twilio_bot_hangs_up_by_closing_its_socket(rig: Any, twilio_bot: Any, redis_url: str) -> None:

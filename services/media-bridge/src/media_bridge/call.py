@@ -45,7 +45,8 @@ _GOING_AWAY: Final = 1001
 _POLICY: Final = 1008
 _INTERNAL: Final = 1011
 _MAX_LOGGED_FAULTS: Final = 20
-# While Redis is away: how long the command to hang up has to end the call, before the socket is closed.
+# How long the command to hang up has to end the call, where it comes first, before the socket is closed all the same: so
+# long the caller may hear nothing.
 _COMMAND_S: Final = 1.5
 _LONGEST_PAUSE_S: Final = 4.0
 # An agent that keeps a call for so long works: what was tried in vain before is forgiven.
@@ -485,9 +486,10 @@ class Call(MessageSocket):
         if ending.reason == "agent-hangup":
             marked = await state.mark_ended(run)
             facts.agent_hung_up(ending.words)
-            # The close sends the carrier on to its next instructions, which end the call: no dead air, whatever becomes
-            # of the command. Without the mark they would be to connect an agent again: then the command comes first.
-            if not marked:
+            # The close sends the carrier on to its next instructions, which end the call, whatever becomes of the command.
+            # The command comes first where a close is a fault in the carrier's eyes; and without the mark, for then the
+            # instructions would be to connect an agent again.
+            if self._admission.adapter.closing_is_a_fault or not marked:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_COMMAND_S):
                         await self.gone.wait()

@@ -18,6 +18,7 @@ class ProviderAdapter:
 
     `account_of` reads from credentials what the provider's requests name (see `ConfigurationRecord.account`).
     `dtmf_out` is how keys are pressed for the agent: `rest` by `Rest.send_digits`, `in-band` as tones in the audio.
+    `closing_is_a_fault`: the provider logs an error when we close the audio of a call that goes on.
     """
 
     name: str
@@ -29,3 +30,4 @@ class ProviderAdapter:
     lines: Lines
     documents: Documents
     dtmf_out: Literal["rest", "in-band"]
+    closing_is_a_fault: bool = False

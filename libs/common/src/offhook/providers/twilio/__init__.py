@@ -19,4 +19,6 @@ TWILIO: Final = ProviderAdapter(
     lines=TwilioLines(),
     documents=TwilioDocuments(),
     dtmf_out="in-band",
+    # https://www.twilio.com/docs/api/errors/31921
+    closing_is_a_fault=True,
 )
