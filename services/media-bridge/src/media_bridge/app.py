@@ -57,8 +57,6 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
         await state.start()
         try:
             await bus.start()
-            if taps is not None:
-                await taps.start()
             await outlet.start()
             writer.start()
             await bridge.start()

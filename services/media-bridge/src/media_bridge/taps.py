@@ -8,8 +8,10 @@ import asyncio
 from collections import deque
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import structlog
+from aiokafka.errors import KafkaError
 
 from offhook.bus import Bus, BusError
 from offhook.bus.producer import Acknowledgement
@@ -20,11 +22,14 @@ from offhook.topics import MEDIA_TAPS
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+_RETRY_S: Final = 1.0
+
 
 class TapWriter:
     """Sends taps of all calls, in order. At most `max_bytes` of them wait for Kafka; what does not fit is dropped.
 
-    You must call `start` when the bus has started, and `stop` before it stops.
+    You must call `start`, which starts the bus too, in its own time: no call waits for that. Call `stop` before the bus
+    stops.
     """
 
     def __init__(self, bus: Bus, source: str, *, max_bytes: int) -> None:
@@ -64,6 +69,12 @@ class TapWriter:
         self._filled.set()
 
     async def _send(self) -> None:
+        while not self._bus.started:
+            try:
+                await self._bus.start()
+            except (BusError, KafkaError) as error:
+                _log.warning("taps-wait", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
         while True:
             await self._filled.wait()
             while self._waiting:
