@@ -186,8 +186,10 @@ async def test_a_refused_request_is_explained_in_words_to_act_on(quick: Service)
     page = (await quick.mine.get(f"/webhooks/{entry}", headers=HTML)).text
     assert "Set OFFHOOK_PUBLIC_URL to https://right.example.com" in page
     assert "https://wrong.example.com/api/v1/telephony/status-callback/run-1" in page
-    listed = (await quick.mine.get("/webhooks?verified=no", headers=HTML)).text
+    listed = (await quick.mine.get("/webhooks?verified=no&since=2026-01-01T00:00", headers=HTML)).text
     assert "The public URL is not the one the provider calls" in listed
+    none = (await quick.mine.get("/webhooks?until=2020-01-01T00:00", headers=HTML)).text
+    assert "No webhook fits this filter" in none
 
 
 async def test_a_kept_request_is_handed_to_the_gateway_and_its_result_shown(service: Service) -> None:

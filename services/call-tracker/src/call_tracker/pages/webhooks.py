@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
@@ -166,6 +167,10 @@ def _asked(request: Request) -> dict[str, str]:
         value = request.query_params.get(name, "").strip()[:_MAX_TEXT]
         if value and "\0" not in value:
             found[name] = value
+    for name in ("since", "until"):
+        value = request.query_params.get(name, "").strip()[:_MAX_TEXT]
+        if value and _moment(value) is not None:
+            found[name] = value
     if found.get("verified") not in ("yes", "no"):
         found.pop("verified", None)
     if not is_id(found.get("run", "x")):
@@ -181,7 +186,18 @@ def _filter(asked: Mapping[str, str]) -> WebhookFilter:
         verified=None if verified is None else verified == "yes",
         reason=asked.get("reason"),
         workflow_run_id=asked.get("run"),
+        since=_moment(asked.get("since", "")),
+        until=_moment(asked.get("until", "")),
     )
+
+
+def _moment(text: str) -> datetime | None:
+    """A time as browsers send it: local, and the page says that it means UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else None
 
 
 def _shown(entry: Entry, around: Surroundings) -> Shown:
