@@ -73,9 +73,9 @@ def test_lengths_are_to_scale() -> None:
     shown = seen(Call().twilio_outbound())
     assert shown.timeline is not None
     bars = {bar.text.split()[0]: bar for lane in shown.timeline.lanes for bar in lane.bars}
-    # It rang for 2 s and talked for 6 s; the audio ended 9.1 s after the beginning; 94 % of the width are the call.
-    assert bars["Ringing"].width == pytest.approx(2 / 9.1 * 94, abs=0.5)
-    assert bars["Talking"].width == pytest.approx(6 / 9.1 * 94, abs=0.5)
+    # It rang for 2 s and talked for 6 s; the end was told 9.6 s after the beginning; 94 % of the width are the call.
+    assert bars["Ringing"].width == pytest.approx(2 / 9.6 * 94, abs=0.5)
+    assert bars["Talking"].width == pytest.approx(6 / 9.6 * 94, abs=0.5)
 
 
 def test_marks_cover_each_other_nowhere_however_many_there_are() -> None:

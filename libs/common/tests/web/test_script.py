@@ -21,6 +21,7 @@ pytestmark = pytest.mark.real
 
 _PAGE = """{% extends "base.html" %}{% import "forms.html" as forms %}{% import "parts.html" as parts %}
 {% block title %}Live{% endblock %}{% block content %}<div data-live="/board/live"></div>{% include "board.html" %}
+{% include "rows.html" %}
 {% call forms.form("/save", user) %}<details open><summary>More</summary>
 {{ forms.field("name", "Name", "") }}</details>{{ forms.secret("key", "Key") }}
 {{ forms.button("Save") }}{% endcall %}{% endblock %}"""
@@ -30,13 +31,17 @@ _BOARD = """{% import "forms.html" as forms %}{% import "parts.html" as parts %}
 {% call forms.confirm("ask", "Delete", "Delete it?", "It is gone then.", "/save", user, "/elsewhere") %}{% endcall %}
 </section>"""
 
+_ROWS = """<ul id="rows" data-keyed>{% for row in rows.split() %}
+<li id="row-{{ row }}"><a href="/page">{{ row }} {{ text }}</a></li>{% endfor %}</ul>"""
+
 
 @asynccontextmanager
 async def opened(service: Service, templates: Path) -> AsyncIterator[tuple[Page, dict[str, str]]]:
     """A signed-in browser at a live page, and what the page shows. What the console complains about fails the test."""
     (templates / "live.html").write_text(_PAGE)
     (templates / "board.html").write_text(_BOARD)
-    shown = {"text": "first", "state": "pending"}
+    (templates / "rows.html").write_text(_ROWS)
+    shown = {"text": "first", "state": "pending", "rows": ""}
 
     @service.app.get("/board")
     async def board(request: Request, user: PageUser = Depends(service.site.user)) -> Response:  # noqa: B008
@@ -45,7 +50,10 @@ async def opened(service: Service, templates: Path) -> AsyncIterator[tuple[Page,
     @service.app.get("/board/live")
     async def live(request: Request, user: PageUser = Depends(service.site.user)) -> StreamingResponse:  # noqa: B008
         async def fragments() -> dict[str, str]:
-            return {"board": service.site.fragment(request, "board.html", user, **shown)}
+            return {
+                name: service.site.fragment(request, f"{name}.html", user, **shown)
+                for name in ("board", "rows")
+            }
 
         return service.site.live(request, user, fragments, every_s=0.05)
 
@@ -98,6 +106,39 @@ async def test_pieces_follow_and_take_nothing_from_whoever_uses_them(chromium: P
         await expect(page.get_by_role("dialog", name="Delete it?")).to_be_visible()
         await page.get_by_role("button", name="Cancel").click()
         await expect(text).to_have_text("fifth")
+
+
+async def test_what_comes_into_a_list_moves_nothing_that_is_being_read(
+    chromium: Path, tmp_path: Path
+) -> None:
+    async with opened(make_service(tmp_path), tmp_path) as (page, shown):
+        shown["rows"] = " ".join(f"{number}" for number in range(100, 40, -1))
+        rows = page.locator("#rows li")
+        await expect(rows).to_have_count(60)
+        read = page.locator("#row-70")
+        await read.get_by_role("link").focus()
+        await read.evaluate(
+            "(row) => { row.kept = true; row.scrollIntoView({ block: 'start' }); window.scrollBy(0, -200); }"
+        )
+
+        async def top() -> float:
+            found = await read.bounding_box()
+            assert found is not None
+            return found["y"]
+
+        before = await top()
+        shown["rows"] = " ".join(f"{number}" for number in range(105, 45, -1) if number != 98)
+        await expect(page.locator("#row-105")).to_have_count(1)
+        assert await rows.evaluate_all("(rows) => rows.map((row) => row.id)") == [
+            f"row-{number}" for number in range(105, 45, -1) if number != 98
+        ]
+        assert await read.evaluate("(row) => row.kept")  # untouched: nothing of it has changed
+        await expect(read.get_by_role("link")).to_be_focused()
+        assert abs(await top() - before) < 1  # browsers scroll by whole device pixels
+        shown["text"] = "second"
+        await expect(read).to_contain_text("second")
+        await expect(read.get_by_role("link")).to_be_focused()
+        assert abs(await top() - before) < 1  # browsers scroll by whole device pixels
 
 
 async def test_a_refused_form_loses_nothing_and_an_accepted_one_goes_on(

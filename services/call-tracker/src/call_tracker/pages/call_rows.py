@@ -43,7 +43,8 @@ def row(call: CallState, name_of: Callable[[str], str | None], now: datetime) ->
     answered = parsed(call.answered_at)
     if live and answered is not None:
         # To ten seconds: the page follows, and need not for every second.
-        lasted = duration(since_ms(answered, now) // 10_000 * 10_000)
+        talked_ms = since_ms(answered, now) // 10_000 * 10_000
+        lasted = duration(talked_ms) if talked_ms > 0 else "some seconds"
     name = name_of(call.workflow_id) if call.workflow_id else None
     return Row(
         run=call.workflow_run_id,

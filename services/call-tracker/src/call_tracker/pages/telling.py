@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from call_tracker.pages.wording import count, duration, readable
@@ -11,6 +11,7 @@ from call_tracker.pages.wording import count, duration, readable
 LaneName = Literal["carrier", "webhooks", "media", "agent"]
 Tone = Literal["plain", "good", "bad", "waiting", "strange"]
 
+_ALMOST_A_SECOND: Final = timedelta(milliseconds=999)
 _PREFIX: Final = "offhook."
 _STATUS_WORDS: Final = {
     "initiated": "Initiated",
@@ -104,9 +105,12 @@ def _happened(event: Raw) -> datetime:
             moment = datetime.fromisoformat(said)
         except ValueError:
             return event.time
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        if not moment.microsecond:
+            # A clock of whole seconds (Twilio's) means any time within this one: that which is nearest to our hearing.
+            moment += _ALMOST_A_SECOND
         # A report may be late; nothing is told before it happened.
-        return min(moment.astimezone(UTC), event.time)
+        return min(moment, event.time)
     return event.time
 
 
