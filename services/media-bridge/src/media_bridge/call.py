@@ -45,6 +45,7 @@ _GOING_AWAY: Final = 1001
 _POLICY: Final = 1008
 _INTERNAL: Final = 1011
 _MAX_LOGGED_FAULTS: Final = 20
+_MAX_EARLY_NOTICES: Final = 10
 # How long the command to hang up has to end the call, where it comes first, before the socket is closed all the same: so
 # long the caller may hear nothing.
 _COMMAND_S: Final = 1.5
@@ -94,6 +95,7 @@ class Call(MessageSocket):
         self._agent: AgentSocket | None = None
         self._facts: SessionFacts | None = None
         self._control: CallControl | None = None
+        self._early_notices: list[EventData] = []
         self._epoch = 0
         self._faults = 0
         self._accounted = (0, 0, 0, 0, 0)
@@ -125,9 +127,12 @@ class Call(MessageSocket):
             self._ending.set_result(ending)
 
     def take_notice(self, notice: EventData) -> None:
-        """News of this call for its agent. Lost before the session has begun: its start brings what is known then."""
+        """News of this call for its agent."""
         if self._control is not None:
             self._control.take_notice(notice)
+        elif len(self._early_notices) < _MAX_EARLY_NOTICES:
+            # The session begins, and may have read already what is known of the call.
+            self._early_notices.append(notice)
 
     def watch(self, now: float, *, start_timeout_s: float, silence_timeout_s: float) -> None:
         """Find sockets that never start and sockets that died without a word. Call it every second or so."""
@@ -322,6 +327,8 @@ class Call(MessageSocket):
             transfer=cast(pcm.TransferOutcome | None, transfer),
             answered_by=cast(pcm.AnswerResult | None, _word(prior.answered_by, pcm.AnswerResult)),
         )
+        for notice in self._early_notices:
+            self._control.take_notice(notice)
         facts.media_started()
         if self._tap is not None:
             self._tap.identify(started.stream_id, claim.epoch)
