@@ -235,6 +235,31 @@ async def test_a_call_that_cannot_be_ended_is_told(
     assert (failure.command, failure.code) == ("hangup", "not-ended")
 
 
+@on_sqlite
+async def test_a_lost_call_that_was_to_be_ended_is_ended_when_it_shows_life_after_all(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    provider.to_dial = [LOST]
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await until(lambda: _count(provider, 1))
+        await worker.record_commands([desk.hang_up("run1")])
+        await desk.closed("run1")
+        assert provider.hang_ups == []
+        life = StatusReported(
+            workflow_run_id="run1",
+            provider="twilio",
+            account=TWILIO["account_sid"],
+            provider_call_id="CAlate",
+            status=CallStatus.RINGING,
+            provider_status="ringing",
+        )
+        await worker.observe_life([_event(life)])
+        await desk.closed("run1")
+    assert provider.hang_ups == ["CAlate"]
+
+
 async def _asked_to_end(provider: CountingProvider) -> bool:
     return bool(provider.hang_ups)
 

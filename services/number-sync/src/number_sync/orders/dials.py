@@ -27,6 +27,8 @@ from offhook.events import CallOriginated, Originate
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
+NOTHING_TO_END: Final = "nothing-to-end"
+"""Result of a hang-up of a call that the provider did not seem to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,16 @@ async def settle_accepted(
         conversation_id=conversation_id,
     )
     await tell(connection, originated, ("call-originated", run_id), traceparent=traceparent, now=now)
+    # Somebody may have wanted it ended while it was lost.
+    await connection.execute(
+        update(commands)
+        .where(
+            commands.c.workflow_run_id == run_id,
+            commands.c.kind == "hangup",
+            commands.c.result == NOTHING_TO_END,
+        )
+        .values(state="open", result=None, finished_at=None, attempts=0, due_at=now)
+    )
     return True
 
 

@@ -101,5 +101,5 @@ async def _nothing_to_end(context: Context, command: Command, dial: DialRow | No
     if dial is None:
         raise GiveUpError("unknown-call", "The provider's id of the call is not known here.")
     # Not dialled, refused, or lost without a sign of life: the provider has no call that could be named.
-    await context.finish(command, "nothing-to-end")
+    await context.finish(command, dials.NOTHING_TO_END)
     return "gone"
