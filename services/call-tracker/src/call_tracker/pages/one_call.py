@@ -12,6 +12,7 @@ from call_tracker.pages.call_rows import CALLS
 from call_tracker.pages.call_view import view
 from call_tracker.pages.parts import PageParts
 from call_tracker.pages.wording import readable
+from call_tracker.recording.player import RecordingView
 from call_tracker.webhook_log import WebhookFilter
 from offhook.http import Problem
 from offhook.identities import is_id
@@ -32,7 +33,13 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
     User = Annotated[PageUser, Depends(site.user)]  # noqa: N806 - a type
     router = APIRouter()
 
-    async def context(user: PageUser, run: str) -> dict[str, Any]:
+    async def recording_of(record: CallState, known: RecordingView | None) -> RecordingView | None:
+        """What was recorded; a storage is not asked every second for what stays as it is."""
+        if known is not None and known.state == "stored" and record.recording is not None:
+            return known
+        return await parts.recordings.view(record)
+
+    async def context(user: PageUser, run: str, known: RecordingView | None = None) -> dict[str, Any]:
         story = await parts.store.story(user.user_id, run, MAX_EVENTS) if is_id(run) else None
         if story is None:
             raise _no_such_call()
@@ -43,7 +50,7 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
         )
         recording, trouble = None, None
         try:
-            recording = await parts.recordings.view(record)
+            recording = await recording_of(record, known)
         except Problem as problem:
             trouble = problem.detail  # the rest of the page is there all the same
         workflow = parts.holdings.workflow(record.workflow_id or "")
@@ -65,8 +72,12 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
 
     @router.get(ONE_CALL + "/live")
     async def detail_live(request: Request, user: User, workflow_run_id: str) -> Response:
+        known: RecordingView | None = None
+
         async def fragments() -> Mapping[str, str]:
-            found = await context(user, workflow_run_id)
+            nonlocal known
+            found = await context(user, workflow_run_id, known)
+            known = found["recording"]
             return {name: site.fragment(request, f"{name}.html", user, **found) for name in _PIECES}
 
         return site.live(request, user, fragments)
