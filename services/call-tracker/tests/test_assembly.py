@@ -81,6 +81,11 @@ def test_between_a_stream_that_ended_and_the_next_one_nothing_is_missing() -> No
     assert made.duration_ms == 10_000
 
 
+def test_a_stream_of_which_nothing_came_is_a_gap_between_those_around_it() -> None:
+    third = Stream(SECOND.started_us, 3, "s3")
+    assert plan(pieces_of(FIRST, 3000) + pieces_of(third, 2000)).gaps_ms == ((3000, 8000),)
+
+
 def test_a_stream_that_a_later_one_took_over_is_cut_there() -> None:
     made = plan(pieces_of(FIRST, 12_000, ended=False) + pieces_of(SECOND, 2000))
     assert made.gaps_ms == ()

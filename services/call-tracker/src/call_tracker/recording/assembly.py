@@ -4,7 +4,8 @@ A call has one stream or several, one after the other (a bridge was lost, a carr
 are numbered. Everything lies where it was by the wall clock, from the first stream's start on:
 
 * a number that never came is a *gap*: silence in the file, and told;
-* so is what follows a stream that did not end in order, up to the next stream's start or the call's end;
+* so is what follows a stream that did not end in order, up to the next stream's start or the call's end, and what lies
+  between two streams whose epochs do not follow each other: all of a stream is missing there;
 * between a stream that ended and the next one there was nothing to record: silence, and no gap;
 * where two streams overlap, the one that began later has the call.
 
@@ -103,7 +104,10 @@ def plan(pieces: Iterable[Piece], ended_us: int | None = None) -> Plan:
         end = MAX_MS
         if number + 1 < len(streams):
             end = min(end, _ms(streams[number + 1][0].started_us - began_us))
-        line.silence(start, gap=open_ended)
+        before = streams[number - 1][0].epoch if number else 0
+        # Epochs count from 1; a stream that could not be counted has 0.
+        skipped = before > 0 and stream.epoch > before + 1
+        line.silence(start, gap=open_ended or skipped)
         for piece in own:
             at = start + piece.offset_ms
             if at >= end:
