@@ -238,7 +238,7 @@ class Soak:
         """Wait until all calls have ended, for as long as reconciliation may take."""
         began = time.monotonic()
         while time.monotonic() - began < _SETTLED_WITHIN_S:
-            if not await self._records(active=True):
+            if not await self._records(active=True) and not await self._leases():
                 break
             await asyncio.sleep(0.5)
         self.tally.settled_s = time.monotonic() - began
@@ -258,12 +258,8 @@ class Soak:
                 tally.blame("with several records", f"{call_id} has {count}")
         for placed in self.placed:
             await self._judge(placed)
-        client = redis.asyncio.from_url(self.installation.stack.redis_url)
-        try:
-            for key in [key async for key in client.scan_iter("offhook:leases:*")]:
-                tally.blame("leases left over", key.decode())
-        finally:
-            await client.aclose()
+        for lease in await self._leases():
+            tally.blame("leases left over", lease)
 
     async def _judge(self, placed: Placed) -> None:
         tally, wish, report = self.tally, placed.wish, placed.report
@@ -311,6 +307,13 @@ class Soak:
         for word in soak.acknowledged(report):
             if word not in logged:
                 tally.blame("acknowledged and lost", f"{word} of {seen}{truth}")
+
+    async def _leases(self) -> list[str]:
+        client = redis.asyncio.from_url(self.installation.stack.redis_url, decode_responses=True)
+        try:
+            return [key async for key in client.scan_iter("offhook:leases:*")]
+        finally:
+            await client.aclose()
 
     async def _records(self, active: bool | None = None) -> list[Json]:
         found: list[Json] = []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from offhook.call_leases import LEASE_S, CallLeases, Full, Granted, Scope
+from offhook.call_leases import LEASE_S, ORPHANED_S, CallLeases, Full, Granted, Scope
 from offhook.shared_redis import SharedRedis
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -72,6 +72,15 @@ async def test_a_lease_nobody_renews_expires_and_a_renewed_one_does_not(leases: 
     assert await leases.held(USER, later(LEASE_S + 1)) == 1
     assert await leases.acquire("r3", [USER], later(LEASE_S + 1)) == Granted()
     assert isinstance(await leases.acquire("r4", [USER], later(LEASE_S + 1)), Full)
+
+
+async def test_what_a_crash_left_behind_is_freed_and_what_is_live_or_fresh_is_not(leases: CallLeases) -> None:
+    scopes = [Scope("user", "u1"), OTHER]
+    assert await leases.acquire("left-behind", scopes, NOON) == Granted()
+    assert await leases.drop_idle({"another"}, later(ORPHANED_S - 1), ORPHANED_S) == 0
+    assert await leases.drop_idle({"left-behind"}, later(ORPHANED_S + 1), ORPHANED_S) == 0
+    assert await leases.drop_idle({"another"}, later(ORPHANED_S + 1), ORPHANED_S) == 1
+    assert await leases.acquire("next", [OTHER], later(ORPHANED_S + 2)) == Granted()
 
 
 async def test_a_live_call_whose_lease_was_lost_has_it_again_after_the_renewal(

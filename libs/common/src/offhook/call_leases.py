@@ -1,7 +1,8 @@
 """How many calls may be live, and begin within a second: leases in Redis, with owner and expiry.
 
 A lease belongs to a run, not to a process: whoever begins the call takes it (`acquire`), call-tracker keeps it while the call
-is live (`renew`) and gives it back when the record has ended (`release`). A crash of anybody lets it expire after `LEASE_S`.
+is live (`renew`) and gives it back when the record has ended (`release`). What a crash left behind call-tracker frees after
+`ORPHANED_S` (`drop_idle`); without it, it expires after `LEASE_S`.
 
 | key | meaning |
 |---|---|
@@ -13,7 +14,7 @@ is live (`renew`) and gives it back when the record has ended (`release`). A cra
 While Redis is away calls are not counted and not limited: `Granted(counted=False)`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -26,6 +27,9 @@ LEASE_S: Final = 600
 
 RENEW_S: Final = 60
 """How often the leases of live calls should be renewed: often enough that a lost Redis is filled again soon."""
+
+ORPHANED_S: Final = 180
+"""How long a lease must have been idle to be nobody's, if no live call has it: long enough for a call to become known."""
 
 FULL_RETRY_S: Final = 5.0
 """When to try again while all calls that may be live are: nobody knows when one of them ends."""
@@ -191,6 +195,26 @@ class CallLeases:
             return True
 
         return await self._shared.ask("renew-leases", ask) or False
+
+    async def drop_idle(self, live: Container[str], now: datetime, idle_s: float) -> int | None:
+        """Free what crashes left behind: leases of runs that are not `live` and that nobody took or renewed for `idle_s`.
+        Returns how many runs had some; None while Redis is away."""
+        client, newest = self._shared.client, _ms(now) + round((LEASE_S - idle_s) * 1000)
+
+        async def ask() -> int:
+            dropped = 0
+            async for key in client.scan_iter(f"{_LEASES}of:*", count=500):
+                name = key.decode() if isinstance(key, bytes) else str(key)
+                run = name.removeprefix(f"{_LEASES}of:")
+                if run in live:
+                    continue
+                expiries = [await client.zscore(leases, run) for leases in await client.smembers(key)]
+                if all(expiry is None or expiry <= newest for expiry in expiries):
+                    await self._release(_keys(run), [run, 0])
+                    dropped += 1
+            return dropped
+
+        return await self._shared.ask("drop-leases", ask)
 
     async def held(self, scope: Scope, now: datetime) -> int | None:
         """How many calls are live in a scope; None while Redis is away."""

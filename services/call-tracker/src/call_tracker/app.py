@@ -62,7 +62,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     leases = CallLeases(redis)
     tracker = Tracker(store, outbox, spans, leases)
     reconciliation = Reconciliation(store, outbox, tracker, factor=settings.silence_factor)
-    lease_keeper = LeaseKeeper(store, leases, clock)
+    lease_keeper = LeaseKeeper(store, leases, clock, factor=settings.silence_factor)
     actions = Actions(
         store=store, outbox=outbox, holdings=holdings, leases=leases, clock=clock, limits=settings.user_limits
     )

@@ -11,7 +11,7 @@ from call_tracker.dialling import Refusal
 from call_tracker.store import Outbox, Store, StoreError
 from call_tracker.store.store import Clock
 from call_tracker.tracker import Tracker
-from offhook.call_leases import RENEW_S, CallLeases, Scope
+from offhook.call_leases import ORPHANED_S, RENEW_S, CallLeases, Scope
 from offhook.events import Observe
 from offhook.records import CallState
 from offhook.telemetry import metrics
@@ -77,12 +77,13 @@ def ask_about(record: CallState, reason: str) -> Observe | None:
 
 
 class LeaseKeeper:
-    """Renews the leases of all live calls, in both directions."""
+    """Renews the leases of all live calls, in both directions, and frees those that crashes left behind."""
 
-    def __init__(self, store: Store, leases: CallLeases, clock: Clock) -> None:
+    def __init__(self, store: Store, leases: CallLeases, clock: Clock, *, factor: float = 1.0) -> None:
         self._store = store
         self._leases = leases
         self._clock = clock
+        self._factor = factor
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,16 +93,20 @@ class LeaseKeeper:
             except StoreError as error:
                 metrics.STORE_ERRORS.labels("leases").inc()
                 log.warning("leases are not renewed", reason=str(error))
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(RENEW_S * self._factor)
 
     async def renew(self) -> int:
         """Renew once; returns how many calls live."""
-        count, after = 0, ""
+        kept: set[str] = set()
+        after = ""
         while page := await self._store.live_calls(after=after, limit=_PAGE):
             live = {call.workflow_run_id: _scopes(call.user_id, call.configuration_id) for call in page}
             await self._leases.renew(live, self._clock())
-            count, after = count + len(page), page[-1].workflow_run_id
-        return count
+            kept |= live.keys()
+            after = page[-1].workflow_run_id
+        if dropped := await self._leases.drop_idle(kept, self._clock(), ORPHANED_S * self._factor):
+            log.info("leases of nobody were freed", runs=dropped)
+        return len(kept)
 
 
 def _scopes(user_id: str, configuration_id: str | None) -> Sequence[Scope]:
