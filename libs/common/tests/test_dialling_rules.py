@@ -44,3 +44,9 @@ def test_an_allowed_prefix_alone_restricts_nothing() -> None:
 )
 def test_the_country_of_a_number(number: str, country: str | None) -> None:
     assert country_of(number) == country
+
+
+@pytest.mark.parametrize(("written", "denied"), [("+4409098790000", "+44909"), ("+4909001234567", "+49900")])
+def test_a_number_that_carriers_would_correct_does_not_get_around_a_rule(written: str, denied: str) -> None:
+    assert refused(written, denied_prefixes=(denied,)) == "number-not-allowed"
+    assert refused(written, countries=("US",), allowed_prefixes=(written[:4],)) == "country-not-allowed"

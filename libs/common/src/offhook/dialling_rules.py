@@ -30,11 +30,13 @@ def country_of(number: str) -> str | None:
 
 def objection_to(rules: DiallingRules, number: str) -> Objection | None:
     """Why `number` (E.164) may not be called; None when it may."""
-    if (prefix := _prefix_of(number, rules.denied_prefixes)) is not None:
+    meant = _meant(number)
+    denied = _prefix_of(number, rules.denied_prefixes) or _prefix_of(meant, rules.denied_prefixes)
+    if denied is not None:
         return Objection(
-            "number-not-allowed", f"The configuration never calls numbers that begin with {prefix}."
+            "number-not-allowed", f"The configuration never calls numbers that begin with {denied}."
         )
-    if not rules.countries or _prefix_of(number, rules.allowed_prefixes) is not None:
+    if not rules.countries or _prefix_of(meant, rules.allowed_prefixes) is not None:
         return None
     country = country_of(number)
     if country in {code.upper() for code in rules.countries}:
@@ -42,6 +44,16 @@ def objection_to(rules: DiallingRules, number: str) -> Objection | None:
     where = "this number belongs to no country" if country is None else f"this number is in {country}"
     allowed = ", ".join(sorted(code.upper() for code in rules.countries))
     return Objection("country-not-allowed", f"The configuration calls only {allowed}; {where}.")
+
+
+def _meant(number: str) -> str:
+    """The number that carriers dial for this one: +44 0909… is +44 909…, and must not get around a rule about that."""
+    try:
+        return phonenumbers.format_number(
+            phonenumbers.parse(number, None), phonenumbers.PhoneNumberFormat.E164
+        )
+    except NumberParseException:
+        return number
 
 
 def _prefix_of(number: str, prefixes: Sequence[str]) -> str | None:
