@@ -1,5 +1,6 @@
 """Transfers and keys: what is asked of the provider, at most once where a phone would ring twice, and what follows."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -351,6 +352,92 @@ async def test_killed_in_a_transfer_nobody_is_rung_twice_and_nobody_waits_for_ev
 
 async def _dialled(provider: CountingProvider) -> bool:
     return len(provider.dials) > 0
+
+
+@on_sqlite
+@pytest.mark.parametrize("sent_away", [True, False])
+async def test_a_caller_who_may_wait_without_anybody_knowing_is_sent_back(
+    database: Database, desk: Desk, provider: CountingProvider, sent_away: bool
+) -> None:
+    asked = order(desk, "warm", age_s=50)
+    provider.to_steer = [LOST if sent_away else Answer(429)]
+    worker = make_worker(database, provider.url, replace(HASTY, haste=0.2))
+    async with working(worker):
+        await worker.record_commands([asked])
+        await until(lambda: _put_off(database))
+    late = make_worker(database, provider.url)  # somebody else, after the order has become too old
+    async with database.write() as connection:
+        await connection.execute(commands.update().values(ordered_at=0, due_at=0, lease_until=0))
+    async with working(late):
+        await desk.closed(RUN)
+    assert [told.code for told in await desk.told(RUN) if isinstance(told, CommandFailed)] == ["expired"]
+    assert provider.dials == []
+    if sent_away:
+        back = ElementTree.fromstring(provider.steered[-1][1]).findtext("Redirect")
+        assert back is not None
+        assert f"{RUN}?transfer=failed&" in back
+        assert await notices(database) == []  # whoever takes him is told
+    else:
+        assert len(provider.steered) == 1
+        assert [notice.result for notice in await notices(database)] == ["failed"]
+
+
+async def _put_off(database: Database) -> bool:
+    return (await orders(database, RUN))["transfer"].attempts == 1
+
+
+@on_sqlite
+async def test_the_end_of_an_earlier_transfer_says_nothing_of_this_one(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    worker = make_worker(database, provider.url)
+    earlier = TransferEnded(workflow_run_id=RUN, mode="cold", result="busy", transfer_id="another")
+    asked = order(desk, "warm")
+
+    async def heard_late() -> None:
+        await worker.observe_life([event(earlier)])
+
+    loop = asyncio.get_running_loop()
+    provider.to_steer = [
+        Answer(
+            200,
+            {"sid": CALL, "status": "in-progress"},
+            before=lambda: asyncio.run_coroutine_threadsafe(heard_late(), loop).result(10),
+        )
+    ]
+    async with working(worker):
+        await worker.record_commands([asked])
+        await desk.closed(RUN, consult_run_id(asked.id))
+    assert await state(database) == "consulting"
+    assert len(provider.dials) == 1
+
+
+@on_sqlite
+async def test_a_caller_who_waits_is_not_put_through_to_somebody_else_meanwhile(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await consulting(desk, worker)
+        await worker.record_commands([order(desk, "cold", requested_by=Party.OPERATOR)])
+        await desk.closed(RUN)
+    failures = [told.code for told in await desk.told(RUN) if isinstance(told, CommandFailed)]
+    assert failures == ["transfer-going-on"]
+    assert len(provider.steered) == 1
+    assert await state(database) == "consulting"
+
+
+@on_sqlite
+async def test_nobody_is_left_alone_in_the_room_of_a_caller_who_had_gone(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        consult = await consulting(desk, worker)
+        await worker.observe_life([joined(consult), status(RUN, CALL, CallStatus.COMPLETED)])
+        await desk.closed(RUN, consult)
+        assert len(provider.hang_ups) == 1
+        assert await state(database) == "over"
 
 
 # --- keys --------------------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def transfer_ended(
 ) -> Event[EventData]:
     """What became of a transfer. One event for one transfer, whoever asks how often."""
     mode: TransferMode = "cold" if transferred.word == "cold" else "warm"
-    data = TransferEnded(workflow_run_id=run, mode=mode, result=result)
+    data = TransferEnded(workflow_run_id=run, mode=mode, result=result, transfer_id=transferred.transfer_id)
     return _event(data, run, time, transferred.transfer_id)
 
 

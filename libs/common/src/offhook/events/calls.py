@@ -276,12 +276,14 @@ class TransferRequested(CallEventData):
 
 
 class TransferEnded(CallEventData):
-    """What became of a transfer. `completed`: the two were connected; after anything else the agent has the call again."""
+    """What became of a transfer. `completed`: the two were connected; after anything else the agent has the call again.
+    `transfer_id` tells it from the call's other transfers."""
 
     TYPE: ClassVar[str] = "call.transfer-ended.v1"
     mode: TransferMode
     result: TransferResult
     detail: str | None = None
+    transfer_id: str | None = None
 
 
 class DigitsSent(CallEventData):

@@ -26,6 +26,8 @@ from offhook.events.calls import CallEventData
 JOINED: Final = "joined"
 """The gateway's word in `InstructionsServed` when it has put the caller through."""
 
+_JUST_NOW_MS: Final = 30_000
+
 _RESULTS: Final[Mapping[CallStatus, TransferResult]] = {
     CallStatus.BUSY: "busy",
     CallStatus.NO_ANSWER: "no-answer",
@@ -72,6 +74,8 @@ async def _of_the_caller(
     connection: AsyncConnection, row: TransferRow, data: CallEventData, now: int
 ) -> None:
     if isinstance(data, TransferEnded):
+        if data.transfer_id not in (None, row.transfer_id):
+            return  # an earlier one's, told late or twice
         if row.state in (transfers.MOVED, transfers.RETURNING, transfers.ASKED):
             await transfers.advance(connection, row, transfers.OVER, now=now, result=data.result)
     elif isinstance(data, MediaStopped):
@@ -80,7 +84,9 @@ async def _of_the_caller(
             await transfers.advance(connection, row, transfers.MOVED, now=now)
     elif isinstance(data, StatusReported) and _is_its_own(data, row):
         over = await transfers.advance(connection, row, transfers.OVER, now=now)
-        if over and row.state == transfers.CONSULTING and row.consult_run_id is not None:
+        # Who was put through just now may have come into an empty room.
+        alone = row.state == transfers.JOINED and now - row.changed_at < _JUST_NOW_MS
+        if over and (alone or row.state == transfers.CONSULTING) and row.consult_run_id is not None:
             await transfer.end_call(connection, row, row.consult_run_id, None, "caller-gone", now)
 
 
@@ -92,7 +98,12 @@ async def _of_the_consultation(
     if isinstance(data, InstructionsServed):
         if (data.provider, data.account) == (row.provider, row.account):
             await transfers.advance(connection, row, transfers.JOINED, now=now, result="completed")
-            ended = TransferEnded(workflow_run_id=row.workflow_run_id, mode="warm", result="completed")
+            ended = TransferEnded(
+                workflow_run_id=row.workflow_run_id,
+                mode="warm",
+                result="completed",
+                transfer_id=row.transfer_id,
+            )
             identity = ("transfer-ended", row.transfer_id)
             await tell(connection, ended, identity, traceparent=None, now=now)
         return

@@ -30,7 +30,7 @@ async def carry_out(context: Context, command: Command, data: HangUp) -> str | N
     provider_call_id = data.provider_call_id or (dial.provider_call_id if dial else None)
     if provider_call_id is None:
         return await _nothing_to_end(context, command, dial)
-    account = context.open(configuration, data.provider)
+    account = context.open_account(configuration, data.provider, dial.account if dial else None)
     if age_s > _MAX_AGE_S:
         raise GiveUpError("expired", f"The order to hang up is {age_s:.0f} s old.")
     call_id = provider_call_id

@@ -5,7 +5,7 @@ Whoever finds such an order claimed does not know whether it was carried out, an
 
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.orders.command import Command
@@ -27,6 +27,16 @@ async def claim(connection: AsyncConnection, command: Command) -> bool:
         .values(result=_CLAIMED)
     )
     return claimed.rowcount == 1
+
+
+async def claimed(connection: AsyncConnection, command: Command) -> bool:
+    """Whether the provider may have been asked."""
+    found = await connection.execute(
+        select(commands.c.seq).where(
+            commands.c.command_id == command.command_id, commands.c.result == _CLAIMED
+        )
+    )
+    return found.first() is not None
 
 
 async def unclaim(connection: AsyncConnection, command: Command) -> None:

@@ -59,6 +59,11 @@ class _Setting:
 async def carry_out(context: Context, command: Command, data: Transfer) -> str | None:
     setting = await _prepare(context, command, data)
     async with context.database.write() as connection:
+        other = await transfers.of_run(connection, command.run_id, transfers.CONSULTING)
+        if other is not None and other.transfer_id != transfers.id_of(command):
+            raise GiveUpError(
+                "transfer-going-on", "The caller waits to be put through to somebody else already."
+            )
         transfer = await transfers.begin(
             connection,
             command,
@@ -76,9 +81,13 @@ async def carry_out(context: Context, command: Command, data: Transfer) -> str |
 
 
 async def failed(connection: AsyncConnection, command: Command, reason: GiveUpError, now: int) -> None:
-    """The order is given up: the agent that still has the caller is told."""
+    """The order is given up: the agent that still has the caller is told. If perhaps nobody has him, he is sent back."""
     transfer = await transfers.of_run(connection, command.run_id, transfers.ASKED)
     if transfer is not None and transfer.transfer_id == transfers.id_of(command):
+        if transfer.order.mode == "warm" and await once.claimed(connection, command):
+            await transfers.advance(connection, transfer, transfers.RETURNING, now=now, result="failed")
+            await ledger.give_back(connection, transfer.transfer_id, transfer.order, now=now)
+            return
         await transfers.advance(connection, transfer, transfers.OVER, now=now, result="failed")
     result: TransferResult = "unsupported" if reason.code == "unsupported" else "failed"
     notice = TransferNotice(workflow_run_id=command.run_id, result=result)
@@ -99,7 +108,7 @@ async def give_back(context: Context, command: Command, data: Transfer) -> str |
         raise GiveUpError("expired", "The caller has waited for an hour to be sent back to an agent.")
     if url is None:
         raise GiveUpError("no-public-url", "The installation has no public URL; set OFFHOOK_PUBLIC_URL.")
-    account = context.open(configuration, data.provider)
+    account = context.open_account(configuration, data.provider, transfer.account)
     path = transfer_path(
         data.workflow_id,
         data.user_id,
@@ -134,7 +143,11 @@ async def not_given_back(
         return
     await transfers.advance(connection, transfer, transfers.OVER, now=now)
     ended = TransferEnded(
-        workflow_run_id=command.run_id, mode="warm", result=transfer.result or "failed", detail=reason.code
+        workflow_run_id=command.run_id,
+        mode="warm",
+        result=transfer.result or "failed",
+        detail=reason.code,
+        transfer_id=transfer.transfer_id,
     )
     identity = ("transfer-ended", transfer.transfer_id)
     await tell(connection, ended, identity, traceparent=command.traceparent, now=now)
@@ -182,10 +195,10 @@ async def _prepare(context: Context, command: Command, data: Transfer) -> _Setti
     if call_id is None:
         raise GiveUpError("unknown-call", "The provider's id of the call is not known here.")
     age_s = (context.now() - command.ordered_at) / 1000
-    if age_s > _MAX_AGE_S or hang_up_waits:
-        raise GiveUpError(
-            "expired", f"The order to transfer is {age_s:.0f} s old, or the call is being ended."
-        )
+    if hang_up_waits:
+        raise GiveUpError("expired", "The call is being ended.")
+    if age_s > _MAX_AGE_S:
+        raise GiveUpError("expired", f"The order to transfer is {age_s:.0f} s old.")
     if configuration is None or configuration.user_id != data.user_id:
         raise GiveUpError("no-configuration", "The telephony configuration does not exist any more.")
     if configuration.paused:
@@ -268,10 +281,15 @@ async def _warm(
     def hold(rest: Rest) -> None:
         rest.transfer(setting.call_id, document)
 
+    async with context.database.write() as connection:
+        first = await once.claim(connection, command)
     try:
         await context.ask(command, "transfer", setting.account, hold)
     except RestError as error:
         kind = "unavailable" if error.kind == "unknown-outcome" else error.kind
+        if first and error.kind != "unknown-outcome":
+            async with context.database.write() as connection:
+                await once.unclaim(connection, command)  # the caller is surely still with the agent
         wait_s = retries.delay_s(command.kind, kind, command.attempts, error.retry_after_s)
         if wait_s is None:
             raise context.refused(error, setting.account) from None

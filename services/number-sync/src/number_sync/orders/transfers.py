@@ -34,7 +34,8 @@ OVER: Final = "over"
 
 @dataclass(frozen=True, slots=True)
 class TransferRow:
-    """What is known of a transfer. `account` is the configuration's, whose word about these calls counts."""
+    """What is known of a transfer. `account` is the configuration's, whose word about these calls counts. `changed_at` in ms
+    since 1970."""
 
     transfer_id: str
     workflow_run_id: str
@@ -45,6 +46,7 @@ class TransferRow:
     account: str
     provider_call_id: str
     order: Transfer
+    changed_at: int
 
 
 def id_of(command: Command) -> str:
@@ -140,4 +142,5 @@ def _transfer(row: Row[Any]) -> TransferRow:
         row.account,
         row.provider_call_id,
         Transfer.model_validate(row.data),
+        row.changed_at,
     )
