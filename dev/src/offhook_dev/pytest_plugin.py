@@ -68,23 +68,28 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With several workers, a file's tests stay together and in order, and all that use the one installation are one
+    worker's. Here, because xdist reads the groups before any plugin may change the collection."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        file = item.path.relative_to(item.config.rootpath)
+        item.add_marker(
+            pytest.mark.xdist_group("installation" if _uses_installation(item) else file.as_posix())
+        )
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        _share_out(config, items)
+        # The worker that has the installation begins with it: it takes longest, mostly waiting.
+        items.sort(key=lambda item: not _uses_installation(item))
 
 
-def _share_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers, a file's tests stay together and in order, and all that use the one installation are one
-    worker's, who begins with them: they take longest, mostly waiting."""
-    for item in items:
-        file = item.path.relative_to(config.rootpath)
-        whole = "installation" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("installation" if whole else file.as_posix()))
-    items.sort(key=lambda item: "installation" not in getattr(item, "fixturenames", ()))
+def _uses_installation(item: pytest.Item) -> bool:
+    return "installation" in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
