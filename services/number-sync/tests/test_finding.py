@@ -1,5 +1,7 @@
 """A call whose dial was left without an answer is looked for at the provider, never dialled again, never mixed up."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -172,6 +174,38 @@ async def test_a_call_that_was_dialled_for_another_run_is_not_taken(
     failure = only_failure(await desk.told("run2"))
     assert failure.code == "outcome-unknown"
     assert "the provider has no such call" in failure.message
+
+
+@on_sqlite
+async def test_a_call_that_is_dialled_while_the_provider_is_asked_is_not_taken(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    dialling, listed = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    async def dial_another() -> None:
+        await worker.record_commands([desk.originate("run2")])
+
+    def meanwhile() -> None:
+        """Between the question for run1's call and its answer run2 is dialled; its answer is still on its way."""
+        asyncio.run_coroutine_threadsafe(dial_another(), loop).result(10)
+        assert dialling.wait(10)
+
+    late = replace(twilio_call(2), before=lambda: (dialling.set(), listed.wait(10)))
+    provider.to_dial = [LOST, late]
+    provider.to_look = [Answer(200, {"calls": [held(2)], "next_page_uri": None}, before=meanwhile)]
+    provider.held = [held(2)]
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await until(lambda: _looked(provider, 1))
+        await desk.closed("run1")
+        listed.set()
+        await desk.closed("run2")
+    assert only_failure(await desk.told("run1")).code == "outcome-unknown"
+    [originated] = await desk.told("run2")
+    assert isinstance(originated, CallOriginated)
+    assert originated.provider_call_id == sid(2)
 
 
 @on_sqlite

@@ -49,7 +49,14 @@ class Found:
 async def find(context: Context, command: Command, account: Account, sought: Sought) -> Found:
     """Raises `RestError`."""
     deadline_s = context.settings.deadline_s
-    # Rivals first: what is dialled after this look cannot be among what the provider then tells.
+    seen = await context.ask(
+        command,
+        "find-call",
+        account,
+        lambda rest: rest.find(sought.from_number, sought.to_number, sought.after, sought.before(deadline_s)),
+        paced=True,
+    )
+    # After the answer: what was dialled meanwhile may be in it. Rivals first: one that is settled in between is then taken.
     async with context.database.read() as connection:
         rivals = await dials.unsettled_between(
             connection,
@@ -59,14 +66,6 @@ async def find(context: Context, command: Command, account: Account, sought: Sou
             but=sought.run_id,
             since=int((sought.began_at - _LONGEST_CALL).timestamp() * 1000),
         )
-    seen = await context.ask(
-        command,
-        "find-call",
-        account,
-        lambda rest: rest.find(sought.from_number, sought.to_number, sought.after, sought.before(deadline_s)),
-        paced=True,
-    )
-    async with context.database.read() as connection:
         taken = await dials.runs_of_calls(connection, [one.provider_call_id for one in seen])
     free = [one for one in seen if taken.get(one.provider_call_id, sought.run_id) == sought.run_id]
     return choose(free, [_moment(at) for at in rivals], deadline_s)
