@@ -260,6 +260,14 @@ def test_a_call_its_provider_does_not_know_has_failed_and_is_lost() -> None:
     assert record([call.requested(), call.lost(found=True)]).status is S.INITIATED
 
 
+def test_a_call_lives_on_although_another_account_knows_nothing_of_it() -> None:
+    call, exchanged = Call(account="AC1"), Call(account="AC2")
+    talking = [call.received(), call.media_started(3)]
+    assert record([*talking, exchanged.lost(60)]).status is S.ANSWERED
+    assert record([*talking, exchanged.lost(60), call.lost(90)]).end_reason == "lost"
+    assert record([exchanged.lost(60)]).end_reason == "lost"  # whose call it is nobody has told
+
+
 def test_an_end_the_provider_tells_goes_before_its_having_forgotten_the_call() -> None:
     call = Call()
     assert record([call.received(), call.lost(), call.status("completed", 99)]).end_reason == "caller-hung-up"

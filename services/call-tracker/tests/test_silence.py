@@ -93,6 +93,14 @@ def test_a_call_whose_answering_nobody_told_is_looked_at_after_its_end() -> None
     assert wait_s([CALL.received(), CALL.status("answered", 3, said_at=3), end], at=9) is None
 
 
+def test_a_call_that_was_given_up_and_spoken_of_again_is_asked_for_a_day_at_most() -> None:
+    doubted = [CALL.requested(), CALL.lost(200), CALL.status("ringing", 300)]
+    assert wait_s(doubted, at=300) == SILENCE_S[Stage.DOUBTED]
+    assert wait_s(doubted, at=GIVE_UP_S, looks=60) is not None
+    assert wait_s(doubted, at=GIVE_UP_S + 1, looks=0) == SILENCE_S[Stage.DOUBTED]
+    assert wait_s(doubted, at=GIVE_UP_S + 1, looks=60) is None
+
+
 def test_a_call_that_was_not_answered_costs_nothing_to_ask_for() -> None:
     assert wait_s([CALL.requested(), CALL.status("busy", 3, said_at=3)], at=3) is None
 

@@ -51,8 +51,11 @@ NOT_REFUSED: Final = frozenset(
 )
 """The gateway's words for hang-ups that end nothing: the call had been ended or put through, or the request was another's."""
 
+ORIGINATE_FAILED: Final = "originate-failed"
+"""Told: the provider did not accept the call."""
+
 LOST: Final = "lost"
-"""Told: the provider was asked and knows no such call."""
+"""Told: the provider was asked and knows no such call; `lost/` and the account that was asked, '' when nobody could be."""
 
 TRANSFER_REQUESTED: Final = "transfer-requested"
 TRANSFER_ENDED: Final = "transfer-ended"
@@ -405,7 +408,7 @@ def _observe_hangup_requested(event: Event[EventData], data: HangupRequested) ->
 
 def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Facts:
     if data.final and data.command == "originate":
-        return Facts(told={"originate-failed": Detail(_order(event), _text(data.code))})
+        return Facts(told={ORIGINATE_FAILED: Detail(_order(event), _text(data.code))})
     if data.final and data.command == "transfer":
         result = "unsupported" if data.code == "unsupported" else "failed"
         return Facts(latest={TRANSFER_ENDED: Detail(_order(event), result)})
@@ -415,7 +418,7 @@ def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Fac
 def _observe_observed(event: Event[EventData], data: CallObserved) -> Facts:
     if data.found:  # what was found is told beside it
         return Facts(latest={OBSERVED: Detail(_order(event))})
-    return Facts(told={LOST: Detail(_order(event), _text(data.reason))})
+    return Facts(told={f"{LOST}/{_text(data.account)}": Detail(_order(event), _text(data.reason))})
 
 
 def _observe_transfer_requested(event: Event[EventData], data: TransferRequested) -> Facts:
@@ -545,6 +548,18 @@ def gather(events: Iterable[Event[EventData]], facts: Facts = EMPTY) -> Facts:
         if told is not EMPTY:
             facts = join(facts, told)
     return facts
+
+
+def lost(facts: Facts) -> Detail | None:
+    """When the call was first told to be lost. That another account knows nothing of it says nothing: a configuration's
+    credentials may have been exchanged for another's while the call lives."""
+    account = Beginning.of(facts.origins).account
+    told = [
+        detail
+        for name, detail in facts.told.items()
+        if name.startswith(f"{LOST}/") and (account is None or name.removeprefix(f"{LOST}/") in ("", account))
+    ]
+    return min(told, key=lambda detail: detail.order, default=None)
 
 
 def begun_us(facts: Facts) -> int:

@@ -48,7 +48,7 @@ from typing import Final, Literal, NamedTuple
 
 from call_tracker.causes import CLOCK_SLACK_US, DIAL_FAILED, LOST_AT_CARRIER, LOST_BEFORE, Ending, cause
 from call_tracker.facts import (
-    LOST,
+    ORIGINATE_FAILED,
     TRANSFER_ENDED,
     TRANSFER_REQUESTED,
     Beginning,
@@ -58,6 +58,7 @@ from call_tracker.facts import (
     Order,
     Origin,
     iso,
+    lost,
     parse_leg_key,
 )
 from offhook.events import TERMINAL_STATUSES, CallStatus, Party
@@ -92,13 +93,6 @@ IMPLIES: Final[Mapping[CallStatus, tuple[CallStatus, ...]]] = {
     CallStatus.NO_ANSWER: (CallStatus.RINGING,),
 }
 """Which states a state proves, even if nobody told them."""
-
-
-_WITHOUT_THE_PROVIDER: Final[tuple[tuple[str, Literal["not-dialled", "lost"]], ...]] = (
-    ("originate-failed", "not-dialled"),
-    (LOST, "lost"),
-)
-"""Ends that no provider told, when no provider tells one."""
 
 
 class _End(NamedTuple):
@@ -139,9 +133,11 @@ def _choose_end(leg: LegFacts, facts: Facts, media: Order | None) -> _End | None
     ]
     if ends:
         return min(ends, key=preference)
-    for name, how in _WITHOUT_THE_PROVIDER:
-        if (told := facts.told.get(name)) is not None:
-            return _End(CallStatus.FAILED, told.order, how)
+    # Ends that no provider told.
+    if (refused := facts.told.get(ORIGINATE_FAILED)) is not None:
+        return _End(CallStatus.FAILED, refused.order, "not-dialled")
+    if (given_up := lost(facts)) is not None:
+        return _End(CallStatus.FAILED, given_up.order, "lost")
     return None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from call_tracker.facts import MEDIA_STARTED, Facts, Origin
+from call_tracker.facts import MEDIA_STARTED, ORIGINATE_FAILED, Facts, Origin, begun_us, lost
 from call_tracker.lifecycle import origin_of, phone_leg
 from offhook.events import TERMINAL_STATUSES, CallStatus
 from offhook.records import CallState
@@ -82,15 +82,18 @@ class Patience:
         stage = stage_of(record, facts)
         if stage is None:
             return self._afterwards_us(record, facts, now_us)
+        if stage is Stage.DOUBTED and self._is_enough(begun_us(facts), now_us, looks):
+            return None
         pause_s = silence_s(stage, origin_of(facts))
         longest_s = max(pause_s, LONGEST_PAUSE_S)
         return now_us + self._us(min(pause_s * 2 ** min(looks, 16), longest_s))
 
     def has_given_up(self, record: CallState, began_us: int, now_us: int, looks: int) -> bool:
         """Whether a live call should be called lost."""
-        if record.status in TERMINAL_STATUSES or looks < GIVE_UP_LOOKS:
-            return False
-        return now_us - began_us > self._us(GIVE_UP_S)
+        return record.status not in TERMINAL_STATUSES and self._is_enough(began_us, now_us, looks)
+
+    def _is_enough(self, began_us: int, now_us: int, looks: int) -> bool:
+        return looks >= GIVE_UP_LOOKS and now_us - began_us > self._us(GIVE_UP_S)
 
     def start_us(self, now_us: int) -> int:
         """When, after the start of a process, calls that live are asked for: what was told meanwhile is read first."""
@@ -155,10 +158,8 @@ def end_us(facts: Facts, record: CallState) -> int | None:
 def _is_doubted(record: CallState, facts: Facts) -> bool:
     if record.end_reason not in ("dial-failed", "lost"):
         return False
-    given_up = min(
-        (facts.told[name].order.told_us for name in ("originate-failed", "lost") if name in facts.told),
-        default=0,
-    )
+    ends = (facts.told.get(ORIGINATE_FAILED), lost(facts))
+    given_up = min((end.order.told_us for end in ends if end is not None), default=0)
     leg = phone_leg(facts)
     parts = (leg.statuses, leg.details, leg.seen_statuses, leg.seen_details)
     return any(detail.order.told_us > given_up for part in parts for detail in part.values())
