@@ -43,6 +43,21 @@ async def test_the_port_of_the_address_is_named_although_the_provider_leaves_it_
     assert await near_misses(rig) == (f"forwarded-url {WRONG}:9443{rig.inbound}",)
 
 
+async def test_of_an_account_with_a_proven_holder_only_his_secret_is_tried(rig):
+    elsewhere = {"origin": WRONG, "headers": {"x-forwarded-host": "wrong.example.com"}}
+    for name in ("a1", "a2", "a3"):
+        claimed = {"account_sid": rig.sid, "auth_token": "a-token-of-my-own"}
+        await rig.put(CONFIGURATIONS, name, rig.configuration(name, "u9", "twilio", claimed))
+    held = {"account_sid": rig.sid, "auth_token": "the-auth-token-of-tenant-one"}
+    mine = rig.configuration("c1", "u1", "twilio", held, verification="verified")
+    await rig.put(CONFIGURATIONS, "c1", mine)
+    await rig.bus.settle()
+    await rig.twilio(token="a-token-of-my-own", **elsewhere)
+    await rig.twilio(**elsewhere)
+    entries = await rig.audits(2)
+    assert [entry.near_misses for entry in entries] == [(), (f"forwarded-url {WRONG}{rig.inbound}",)]
+
+
 async def test_an_address_that_was_public_before_is_called_a_former_one(rig):
     await rig.put(SETTINGS, PublicUrlRecord.KEY, PublicUrlRecord(url="https://new.example.com"))
     await rig.bus.settle()

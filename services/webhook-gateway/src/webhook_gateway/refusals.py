@@ -71,14 +71,18 @@ class Refusals:
         return data.model_copy(update={"near_misses": found, "sealed_request": sealed})
 
     def _evidence(self, refusal: Refusal, fault: SignatureFault) -> Evidence:
+        # Anybody can write somebody else's account into a configuration of his own. He shall neither crowd out the secret of
+        # its holder, nor sign for addresses that the log then calls the provider's.
+        holders = [record for record in refusal.candidates if record.verification == "verified"]
+        holders = holders or list(refusal.candidates)
         own = [
             credentials
-            for record in refusal.candidates[:_MAX_OWN]
+            for record in holders[:_MAX_OWN]
             if (credentials := self._credentials.of(record)) is not None
         ]
         # Of the same users only: nobody shall learn whether another tenant has a certain secret. Of an account that
         # nobody has, only the operator of the installation is told.
-        users = {record.user_id for record in refusal.candidates}
+        users = {record.user_id for record in holders}
         known = {record.configuration_id for record in refusal.candidates}
         others: list[tuple[str, str, Credentials]] = []
         for record in self._records.configurations_at(refusal.adapter.name, users):
