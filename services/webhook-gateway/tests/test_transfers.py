@@ -120,6 +120,21 @@ async def test_the_transfer_of_somebody_elses_call_is_not_told(rig):
     assert transfers(rig) == []
 
 
+@pytest.mark.real
+async def test_the_transfer_of_somebody_elses_call_is_not_told_whatever_workflow_is_named(
+    start_rig, redis_url
+):
+    async with start_rig(redis_url) as rig, Redis.from_url(redis_url, decode_responses=True) as redis:
+        await redis.flushdb()
+        await redis.hset("offhook:call:run-1", mapping={"provider": "twilio", "account": rig.sid})
+        foreign = transfer_path("no-such-workflow", "u2", "run-1", "completed", "CAmine", "t1")
+        for path in (foreign, foreign.partition("?")[0]):
+            fields = rig.twilio_fields(AccountSid=rig.other_sid, Direction="outbound-api")
+            await rig.twilio(path, pairs=fields, token=rig.other_token)
+        assert transfers(rig) == []
+        assert rig.events("call.instructions-served.v1") == []
+
+
 async def test_when_the_answer_to_a_transfer_cannot_be_used_the_caller_comes_back_all_the_same(rig):
     failed = rig.public_url + path_of(rig, "cold")
     answer = await rig.twilio(rig.fallback, ErrorCode="11200", ErrorUrl=failed, CallStatus="in-progress")

@@ -425,7 +425,8 @@ class Gateway:
         configuration = route.configuration
         run = call.workflow_run_id
         marks = CallMarks()
-        if route.trouble is None:
+        # Anybody can name a workflow that is not there, and somebody else's run.
+        if route.trouble in (None, Reason.WORKFLOW_UNKNOWN):
             name = (configuration.provider, configuration.account, call.provider_call_id)
             own = is_derived_run(run, configuration, call.provider_call_id)
             marks = await self._state.marks(run, name, own=own, party=call.party)
