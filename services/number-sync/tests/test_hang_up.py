@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from counting_provider import (
@@ -22,6 +23,7 @@ from dialling import HASTY, Desk, make_worker, only_failure, until, working
 from running_number_sync import TWILIO
 
 from number_sync.database import Database
+from number_sync.orders import dials
 from offhook.events import (
     CallObserved,
     CallOriginated,
@@ -256,6 +258,38 @@ async def test_a_lost_call_that_was_to_be_ended_is_ended_when_it_shows_life_afte
             provider_status="ringing",
         )
         await worker.observe_life([_event(life)])
+        await desk.closed("run1")
+    assert provider.hang_ups == ["CAlate"]
+
+
+@on_sqlite
+async def test_a_lost_call_that_shows_life_while_it_is_to_be_ended_is_ended(
+    database: Database, desk: Desk, provider: CountingProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.to_dial = [LOST]
+    worker = make_worker(database, provider.url)
+    read = dials.dial_of
+    life = StatusReported(
+        workflow_run_id="run1",
+        provider="twilio",
+        account=TWILIO["account_sid"],
+        provider_call_id="CAlate",
+        status=CallStatus.RINGING,
+        provider_status="ringing",
+    )
+
+    async def read_and_then(*arguments: Any) -> Any:
+        """Between reading that nobody knows the call and saying so."""
+        monkeypatch.setattr(dials, "dial_of", read)
+        found = await read(*arguments)
+        await worker.observe_life([_event(life)])
+        return found
+
+    async with working(worker):
+        await worker.record_commands([desk.originate("run1")])
+        await desk.closed("run1")
+        monkeypatch.setattr(dials, "dial_of", read_and_then)
+        await worker.record_commands([desk.hang_up("run1")])
         await desk.closed("run1")
     assert provider.hang_ups == ["CAlate"]
 

@@ -57,8 +57,10 @@ async def expect(connection: AsyncConnection, command_id: str, order: Originate)
     )
 
 
-async def dial_of(connection: AsyncConnection, run_id: str) -> DialRow | None:
-    row = (await connection.execute(select(dials).where(dials.c.workflow_run_id == run_id))).first()
+async def dial_of(connection: AsyncConnection, run_id: str, *, lock: bool = False) -> DialRow | None:
+    """`lock`: nobody settles it before this transaction has ended."""
+    query = select(dials).where(dials.c.workflow_run_id == run_id)
+    row = (await connection.execute(query.with_for_update() if lock else query)).first()
     return None if row is None else _dial(row)
 
 

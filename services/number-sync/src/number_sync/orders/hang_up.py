@@ -97,9 +97,15 @@ async def _again(context: Context, command: Command, account: Account, seen: See
         await ledger.postpone(connection, command, due_at=context.now() + context.wait_ms(wait_s))
 
 
-async def _nothing_to_end(context: Context, command: Command, dial: DialRow | None) -> str:
+async def _nothing_to_end(context: Context, command: Command, dial: DialRow | None) -> str | None:
     if dial is None:
         raise GiveUpError("unknown-call", "The provider's id of the call is not known here.")
     # Not dialled, refused, or lost without a sign of life: the provider has no call that could be named.
-    await context.finish(command, dials.NOTHING_TO_END)
+    now = context.now()
+    async with context.database.write() as connection:
+        dial = await dials.dial_of(connection, command.run_id, lock=True)
+        if dial is not None and dial.provider_call_id is not None:  # it has shown life since
+            await ledger.postpone(connection, command, due_at=now, attempt=False)
+            return None
+        await ledger.finish(connection, command, state=ledger.DONE, result=dials.NOTHING_TO_END, now=now)
     return "gone"
