@@ -3,6 +3,8 @@
 import csv
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -74,7 +76,8 @@ async def test_filters_narrow_the_list_and_what_makes_no_sense_is_said(service: 
     assert "call-run-b" in await reader.reads("/calls?q=CA2")
     assert "No call matches" in await reader.reads("/calls?q=CA9")
     assert "At least 4 digits" in await reader.reads("/calls?number=12")
-    assert "A date and a time" in await reader.reads("/calls?since=yesterday")
+    for nonsense in ("yesterday", "0001-01-01T00:00", "9999-12-31T23:59-12:00"):
+        assert "A date and a time" in await reader.reads(f"/calls?since={nonsense}")
     assert "There is no such status" in await reader.reads("/calls?status=%3Cscript%3E")
 
 
@@ -89,6 +92,15 @@ async def test_the_page_of_a_call_has_all_that_was_told(service: Service) -> Non
     assert 'id="event-1"' in text
     assert "https://traces.example/t/" in text
     assert "CA1" in text
+
+
+async def test_a_time_that_no_clock_can_show_does_not_hide_the_call(service: Service) -> None:
+    never = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
+    call = Call()
+    odd = call.status("ringing", 1)
+    told = [call.requested(), replace(odd, data=odd.data.model_copy(update={"provider_time": never}))]
+    await service.tell(*told)
+    assert "Ringing" in await Reader(service).reads("/calls/run-1")
 
 
 async def test_a_failed_call_says_what_to_do(service: Service) -> None:

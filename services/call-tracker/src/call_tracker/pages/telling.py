@@ -103,9 +103,9 @@ def _happened(event: Raw) -> datetime:
     if isinstance(said, str):
         try:
             moment = datetime.fromisoformat(said)
-        except ValueError:
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
             return event.time
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         if not moment.microsecond:
             # A clock of whole seconds (Twilio's) means any time within this one: that which is nearest to our hearing.
             moment += _ALMOST_A_SECOND
