@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from events_of_calls import Call, hostile_sets
+from events_of_calls import NOON, Call, hostile_sets
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +63,16 @@ def test_media_sessions_are_bounded_and_the_earliest_stay() -> None:
     sessions = [call.media_stopped(at=epoch, epoch=epoch) for epoch in range(1, 2 * MEDIA_LIMIT)]
     assert gather(sessions) == gather(reversed(sessions))
     assert len(gather(sessions).media) == MEDIA_LIMIT
+
+
+def test_a_providers_clock_that_is_days_ahead_is_not_believed() -> None:
+    call = Call()
+    ahead = NOON + timedelta(days=2)
+    told = [call.received(), call.status("answered", 3, provider_time=ahead)]
+    ended = project("run-1", gather([*told, call.status("completed", 9, provider_time=ahead)]))
+    assert (ended.status, ended.talk_ms) == (CallStatus.COMPLETED, 6000)
+    asked = project("run-1", gather([call.received(), call.seen("completed", 70, answered=172_800, ended=9)]))
+    assert (asked.status, asked.talk_ms) == (CallStatus.COMPLETED, None)
 
 
 def test_figures_and_times_out_of_all_bounds_are_survived() -> None:

@@ -78,6 +78,8 @@ TEXT_LIMIT: Final = 200
 """Characters kept of a text that came from outside (the log holds it whole)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# A provider's clock that is further ahead of ours is none: a call would seem to last for thousands of years.
+_AHEAD_US: Final = timedelta(days=1) // timedelta(microseconds=1)
 _LAST_US: Final = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _MAX_INT: Final = 2**53
 
@@ -227,10 +229,11 @@ def _order(event: Event[EventData]) -> Order:
 
 def _status_order(event: Event[EventData], data: StatusReported) -> Order:
     sequence = _count(data.sequence)
+    told_us = _micros(event.time)
     provider_us = None if data.provider_time is None else _micros(data.provider_time)
-    return Order(
-        sequence is None, sequence or 0, provider_us is None, provider_us or 0, _micros(event.time), event.id
-    )
+    if provider_us is not None and provider_us > told_us + _AHEAD_US:
+        provider_us = None
+    return Order(sequence is None, sequence or 0, provider_us is None, provider_us or 0, told_us, event.id)
 
 
 def leg_key(leg: LegId) -> str:
@@ -367,8 +370,10 @@ def _seen(
         # What a call that goes on has cost and lasted so far is no answer to what it did in the end.
         passing = (f"{data.status or ''}/duration_s", f"{data.status or ''}/price")
         told = {name: detail for name, detail in told.items() if name not in passing}
-    if data.answered_at is not None and data.status is not CallStatus.ANSWERED:
-        answered = msgspec.structs.replace(order, untimed=False, provider_us=_micros(data.answered_at))
+    answered_us = None if data.answered_at is None else _micros(data.answered_at)
+    possible = answered_us is not None and answered_us <= order.told_us + _AHEAD_US
+    if possible and data.status is not CallStatus.ANSWERED:
+        answered = msgspec.structs.replace(order, untimed=False, provider_us=answered_us)
         statuses = {CallStatus.ANSWERED.value: Detail(answered), **statuses}
     return LegFacts(seen_statuses=statuses, seen_details=told)
 
