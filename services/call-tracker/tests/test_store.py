@@ -407,6 +407,18 @@ async def test_old_ended_calls_are_forgotten_with_all_that_is_told_of_them_and_l
     assert await count(store, CALL_NUMBERS) == 0
 
 
+async def test_a_recording_that_is_deleted_after_its_call_was_forgotten_begins_no_call(
+    store: Store, clock: Clock
+) -> None:
+    call = Call()
+    await store.apply([*call.twilio_outbound(), call.recording_stored()])
+    clock.now = NOON + timedelta(days=11)
+    assert await store.forget_calls(timedelta(days=10), limit=10) == 1
+    await store.apply([call.recording_deleted(30 * 86_400)])
+    assert await store.active_calls() == 0
+    assert await count(store, CALLS) == 0
+
+
 async def test_calls_are_listed_newest_first_page_by_page_and_only_the_users_own(store: Store) -> None:
     events = [
         Call(run=f"run-{number:02}", call_id=f"CA{number}").requested(at=number // 2) for number in range(11)

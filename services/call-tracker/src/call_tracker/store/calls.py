@@ -92,6 +92,8 @@ async def advance(
     held = await _read(connection, list(by_run))
     for run in sorted(by_run):  # in one order everywhere, or two transactions could wait for each other
         before = held.get(run)
+        if before is None and _only_takes_away(by_run[run]):
+            continue  # the recording was kept for longer than the call
         facts_before = EMPTY if before is None else decode(before.facts)
         facts = join(facts_before, by_run[run])
         if before is not None and facts == facts_before:
@@ -173,6 +175,12 @@ async def _write_numbers(connection: AsyncConnection, begun: Iterable[CallState]
             for user_id, number in sorted(numbers)  # in one order everywhere, as the calls are
         ]
         await connection.execute(upsert(connection, CALL_NUMBERS).on_conflict_do_nothing(), rows)
+
+
+def _only_takes_away(facts: Facts) -> bool:
+    return facts == Facts(recordings=facts.recordings) and not any(
+        recording.kept for recording in facts.recordings.values()
+    )
 
 
 def micros(moment: datetime) -> int:
