@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
@@ -19,6 +19,10 @@ from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.postgres import PostgresServer
 from offhook_dev.redis import RedisServer
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
 from offhook_dev.s3 import S3Server
 
 _SERVER_FIXTURES: Final = frozenset(
@@ -41,6 +45,7 @@ _DOWNLOADS: Final = (
     (frozenset({"s3_server"}), S3Server.install),
 )
 _DIRECTORY: Final = "offhook-tests"
+_END_TO_END: Final = "dev/tests/"
 
 KafkaFactory = Callable[[], KafkaServer]
 
@@ -68,28 +73,32 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """With several workers, a file's tests stay together and in order, and all that use the one installation are one
-    worker's. Here, because xdist reads the groups before any plugin may change the collection."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(
-            pytest.mark.xdist_group("installation" if _uses_installation(item) else file.as_posix())
-        )
-
-
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # The worker that has the installation begins with it: it takes longest, mostly waiting.
-        items.sort(key=lambda item: not _uses_installation(item))
+        items.sort(
+            key=lambda item: not _is_end_to_end(item.nodeid)
+        )  # they take longest: somebody begins with them
 
 
-def _uses_installation(item: pytest.Item) -> bool:
-    return "installation" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadFileScheduling | None":
+    """With several workers (`--dist loadfile`), a file's tests stay together, and those of the whole installation are one
+    worker's: they share what takes long to start, and two installations at a time would be too much for two cores."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _END_TO_END if _is_end_to_end(nodeid) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def _is_end_to_end(nodeid: str) -> bool:
+    return nodeid.startswith(_END_TO_END)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
