@@ -5,7 +5,7 @@ import io
 import json
 import stat
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import pytest
 from events_of_calls import NOON, Call
 from sqlalchemy import select
 
+from call_tracker.recording.assembly import Piece
 from call_tracker.recording.folder import FolderStorage
 from call_tracker.recording.ledger import Ledger
 from call_tracker.recording.recorder import SEGMENTS, Patience, Recorder, manifest_key
 from call_tracker.recording.storage import NotStored, StorageUnavailable
-from call_tracker.store import Database, Store
+from call_tracker.store import Database, Store, StoreUnavailable
 from call_tracker.store.tables import OUTBOX, RECORDING_PIECES
 from offhook.bus import PoisonError
 from offhook.events import AudioTap, Event, new_event
@@ -44,6 +45,24 @@ class FullDisk(FolderStorage):
     def _check(self) -> None:
         if self.full:
             raise StorageUnavailable("the disk cannot be used: No space left on device")
+
+
+class AbsentLedger(Ledger):
+    """A ledger that cannot be asked while it is `away`."""
+
+    away = False
+
+    async def take(self, pieces: Sequence[tuple[str, Piece]], now_us: int) -> int:
+        self._check()
+        return await super().take(pieces, now_us)
+
+    async def needed(self, segments: Iterable[str]) -> set[str]:
+        self._check()
+        return await super().needed(segments)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the database does not answer")
 
 
 def tap(index: int, *, run: str = "run-1", last: bool = False, **changes: Any) -> Event[AudioTap]:
@@ -81,8 +100,9 @@ class Scene:
         return self.now
 
     def restart(self) -> Recorder:
+        self.ledger = AbsentLedger(self.database)
         self.recorder = Recorder(
-            Ledger(self.database),
+            self.ledger,
             self.storage,
             self.folder / "making",
             keep=timedelta(days=30),
@@ -202,6 +222,19 @@ async def test_nothing_is_taken_while_the_disk_is_full_and_health_says_so(scene:
     assert "No space left" in next(iter(scene.recorder.problems()))
     assert await scene.told("recording.stored.v1") == []
     scene.storage.full = False
+    await scene.later(seconds=5)
+    assert await scene.seconds() == [1]
+
+
+async def test_while_the_database_is_away_tries_do_not_fill_the_storage(scene: Scene) -> None:
+    scene.ledger.away = True
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            await scene.recorder.take([tap(0, last=True)])
+    assert len([key async for key, _ in scene.storage.keys(SEGMENTS)]) == 1
+    scene.ledger.away = False
+    await scene.recorder.take([tap(0, last=True)])
+    await scene.end_call()
     await scene.later(seconds=5)
     assert await scene.seconds() == [1]
 

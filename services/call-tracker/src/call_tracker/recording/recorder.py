@@ -111,6 +111,7 @@ class Recorder:
         self._patience = patience or Patience()
         self._started_us = _micros(clock())
         self._problems: dict[str, str] = {}
+        self._stranded: str | None = None
 
     def problems(self) -> Iterable[str]:
         """What does not work right now, for health."""
@@ -131,8 +132,13 @@ class Recorder:
         if not pieces:
             return
         try:
+            if self._stranded is not None:
+                # The database was away. It is asked first: every try would leave a segment behind.
+                await self._ledger.needed([self._stranded])
             await self._storage.put(segment, bytes(audio))
+            self._stranded = segment
             fresh = await self._ledger.take(pieces, _micros(self._clock()))
+            self._stranded = None
             if not fresh:
                 await self._storage.delete(segment)
         except (StorageError, StoreError) as error:
