@@ -13,7 +13,7 @@ from call_tracker.reconciliation import LeaseKeeper, Reconciliation, ask_about
 from call_tracker.silence import GIVE_UP_S, SILENCE_S, Stage
 from call_tracker.store import Database, Outbox, Store
 from call_tracker.tracker import Tracker
-from offhook.call_leases import LEASE_S, CallLeases, Full, Granted, Scope
+from offhook.call_leases import LEASE_S, ORPHANED_S, CallLeases, Full, Granted, Scope
 from offhook.events import CallObserved, CallStatus, Event, EventData, Observe
 from offhook.shared_redis import SharedRedis
 from offhook.telemetry import tracing
@@ -194,6 +194,19 @@ async def test_leases_of_live_calls_are_kept_and_those_of_ended_ones_are_not(
     assert await keeper.renew() == 0
     clock.go_on(LEASE_S + 1)
     assert await service.leases.acquire("run-2", both, clock()) == Granted()
+
+
+async def test_after_an_outage_a_lease_is_nobodys_only_when_there_was_time_to_read_whose_it_is(
+    service: Service, clock: Clock, redis: SharedRedis
+) -> None:
+    user = Scope("user", "user-1")
+    await service.leases.acquire("run-1", [user], clock())
+    clock.go_on(ORPHANED_S + 1)
+    keeper = LeaseKeeper(service.store, service.leases, clock)  # its call is still to be read from Kafka
+    await keeper.renew()
+    assert await service.leases.held(user, clock()) == 1
+    await keeper.renew()
+    assert await service.leases.held(user, clock()) == 0
 
 
 def test_nobody_is_asked_about_a_call_that_is_nowhere() -> None:

@@ -84,6 +84,7 @@ class LeaseKeeper:
         self._leases = leases
         self._clock = clock
         self._factor = factor
+        self._knows = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -96,7 +97,8 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_S * self._factor)
 
     async def renew(self) -> int:
-        """Renew once; returns how many calls live."""
+        """Renew once; returns how many calls live. The first time nothing is freed: after an outage, whose a lease is may be
+        told in events that are still to be read."""
         kept: set[str] = set()
         after = ""
         while page := await self._store.live_calls(after=after, limit=_PAGE):
@@ -104,6 +106,9 @@ class LeaseKeeper:
             await self._leases.renew(live, self._clock())
             kept |= live.keys()
             after = page[-1].workflow_run_id
+        knows, self._knows = self._knows, True
+        if not knows:
+            return len(kept)
         if dropped := await self._leases.drop_idle(kept, self._clock(), ORPHANED_S * self._factor):
             log.info("leases of nobody were freed", runs=dropped)
         return len(kept)
