@@ -184,7 +184,7 @@ async def test_a_refused_request_is_explained_in_words_to_act_on(quick: Service)
     said = (await quick.get(f"/api/v1/webhooks/{entry}"))["explanation"]
     assert "OFFHOOK_PUBLIC_URL to https://right.example.com" in said["remedy"]
     page = (await quick.mine.get(f"/webhooks/{entry}", headers=HTML)).text
-    assert "Set OFFHOOK_PUBLIC_URL to https://right.example.com" in page
+    assert "set OFFHOOK_PUBLIC_URL to https://right.example.com" in page
     assert "https://wrong.example.com/api/v1/telephony/status-callback/run-1" in page
     listed = (await quick.mine.get("/webhooks?verified=no&since=2026-01-01T00:00", headers=HTML)).text
     assert "The public URL is not the one the provider calls" in listed

@@ -47,6 +47,8 @@ def explain(entry: WebhookAudited, around: Surroundings) -> Explanation:
 
 # --- verified
 
+# Not "the provider": whoever has the account's secret can sign for any host.
+_SIGNED_BY: Final = "whoever has the account's secret, which is the provider as a rule, signed that address."
 _SERVED: Final[dict[str, tuple[str, str | None]]] = {
     "number-unknown": (
         "The call was for a number that no configuration of this account has, so the caller heard an apology.",
@@ -183,7 +185,7 @@ def _another_address(word: str, url: str, entry: WebhookAudited, around: Surroun
             f"The provider signed {url}; {here}.",
             f"Numbers are moved by themselves: look at their state."
             f" Until then, add {signed} to OFFHOOK_EXTRA_ORIGINS of the gateway. If the former one is right after all,"
-            f" set OFFHOOK_PUBLIC_URL to {signed} : the provider signed that address.",
+            f" set OFFHOOK_PUBLIC_URL to {signed} : {_SIGNED_BY}",
         )  # fmt: skip
     title = "The public URL is not the one the provider calls"
     if known is not None and urlsplit(known).hostname == parts.hostname:
@@ -191,7 +193,7 @@ def _another_address(word: str, url: str, entry: WebhookAudited, around: Surroun
         title = f"The public URL has another {differs} than the one the provider calls"
     return Explanation(
         "bad", title, f"The provider signed {url}, but {here}.",
-        f"Set OFFHOOK_PUBLIC_URL to {signed} : the provider signed that address. If both lead here, add it to"
+        f"If that is an address of yours, set OFFHOOK_PUBLIC_URL to {signed} : {_SIGNED_BY} If both lead here, add it to"
         " OFFHOOK_EXTRA_ORIGINS of the gateway instead.",
     )  # fmt: skip
 
