@@ -79,6 +79,7 @@ async def test_a_call_appears_by_itself_is_followed_and_hung_up_on_its_page(
     await person.shots("call-live")
     assert await person.page.evaluate("window.notReloaded === true")
 
+    await line.installation.answers(ringing, 1)  # so that there is an answer to measure
     await person.press("Hang up")
     await person.page.get_by_role("dialog").get_by_role("button", name="Hang up").click()
     await person.sees(re.compile("^The call was ended by request"))

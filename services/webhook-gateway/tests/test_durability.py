@@ -68,7 +68,9 @@ async def test_what_neither_kafka_nor_the_spool_takes_is_not_acknowledged(start_
         assert (await rig.vonage()).status_code == 503
         rig.bus.cluster.come_back()
         await drained(rig, taken)
-        assert {event.subject for event in rig.events()} == {f"run-{n}" for n in range(taken)}
+        # Of the call that was refused, a first small event may have found room: it is told again with the call's retry.
+        told = {event.subject for event in rig.events() if event.subject.startswith("run-")}
+        assert told == {f"run-{n}" for n in range(taken)}
 
 
 async def test_audits_lost_to_an_outage_do_not_delay_answers(rig):
