@@ -188,6 +188,30 @@ async def test_a_cold_transfer_whose_answer_was_lost_is_not_asked_for_again(
 
 
 @on_sqlite
+async def test_a_stream_that_ends_before_the_provider_takes_a_cold_transfer_does_not_make_it_done(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    provider.to_steer = [Answer(429, {})]
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([order(desk, "cold")])
+
+        async def refused_for_now() -> bool:
+            async with database.read() as connection:
+                waiting = select(commands.c.attempts).where(commands.c.workflow_run_id == RUN)
+                return (await connection.execute(waiting)).scalar_one() == 1
+
+        await until(refused_for_now)
+        stopped = MediaStopped(
+            workflow_run_id=RUN, provider="twilio", provider_call_id=CALL, stream_id="MZ1", epoch=1,
+            reason="carrier-stop", ended_by=Party.CARRIER, duration_ms=1, quality=MediaQuality(),
+        )  # fmt: skip
+        await worker.observe_life([event(stopped)])
+        await desk.closed(RUN)
+    assert len(provider.steered) == 2
+
+
+@on_sqlite
 async def test_a_number_the_configuration_may_not_call_is_not_transferred_to(
     database: Database, desk: Desk, provider: CountingProvider
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.database import Clock, Database, now_ms
-from number_sync.orders import ledger, transfer, transfers
+from number_sync.orders import ledger, once, transfer, transfers
 from number_sync.orders.telling import tell
 from number_sync.orders.transfers import TransferRow
 from offhook.events import (
@@ -80,7 +80,12 @@ async def _of_the_caller(
             await transfers.advance(connection, row, transfers.OVER, now=now, result=data.result)
     elif isinstance(data, MediaStopped):
         # The provider took the caller away from the agent; should its answer be lost, this is the sign that it did.
-        if row.state == transfers.ASKED and row.order.mode == "cold":
+        # If it has not been asked yet, the stream ended for another reason, and the caller is still to be transferred.
+        if (
+            row.state == transfers.ASKED
+            and row.order.mode == "cold"
+            and await once.any_claimed(connection, row.workflow_run_id, "transfer")
+        ):
             await transfers.advance(connection, row, transfers.MOVED, now=now)
     elif isinstance(data, StatusReported) and _is_its_own(data, row):
         over = await transfers.advance(connection, row, transfers.OVER, now=now)

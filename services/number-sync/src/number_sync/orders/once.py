@@ -39,6 +39,19 @@ async def claimed(connection: AsyncConnection, command: Command) -> bool:
     return found.first() is not None
 
 
+async def any_claimed(connection: AsyncConnection, run_id: str, kind: str) -> bool:
+    """Whether the provider may have been asked for an open order of this kind for a run."""
+    found = await connection.execute(
+        select(commands.c.seq).where(
+            commands.c.workflow_run_id == run_id,
+            commands.c.kind == kind,
+            commands.c.state == _OPEN,
+            commands.c.result == _CLAIMED,
+        )
+    )
+    return found.first() is not None
+
+
 async def unclaim(connection: AsyncConnection, command: Command) -> None:
     """The provider has surely not done it."""
     await connection.execute(
