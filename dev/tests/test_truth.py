@@ -63,6 +63,7 @@ async def test_with_every_callback_lost_all_calls_end_as_they_did(
     calls = await asyncio.gather(*work)
     assert [call.outcome for call in calls] == expected
     assert all(call.record["reconciled"] for call in calls)
+    assert [call.objections for call in calls] == [[]] * len(calls)
     for call in calls:
         if call.outcome[0] == STATUSES:
             priced = await installation.record(call.run, lambda record: record["price"] is not None)
