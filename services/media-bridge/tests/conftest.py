@@ -475,7 +475,7 @@ async def running_rig(redis_url: str, state_dir: Any, agent_url: str, **override
             serve(
                 rig.app,
                 admin_settings(settings),
-                drain=rig.app.state.bridge.drain,
+                drain=rig.app.state.drain,
                 stop=rig.stop,
                 on_listening=listening.set_result,
             )

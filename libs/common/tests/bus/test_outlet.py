@@ -245,6 +245,34 @@ async def test_stopping_makes_everything_durable_that_was_emitted(tmp_path: Path
             await outlet.emit(CALL_EVENTS, key_pressed("run", 20))
 
 
+async def test_whoever_waits_for_it_ends_when_kafka_has_all_of_the_spool(tmp_path: Path) -> None:
+    cluster = MemoryCluster()
+    async with outlet_on(cluster, tmp_path) as (bus, outlet):
+        await outlet.emptied()
+        cluster.away = True
+        for number in range(5):
+            await outlet.emit(CALL_EVENTS, key_pressed("run", number))
+        emptied = asyncio.create_task(outlet.emptied())
+        await asyncio.sleep(0.3)
+        assert not emptied.done()
+        cluster.come_back()
+        await emptied
+        assert seen(bus, "run") == list(range(5))
+
+
+async def test_stopping_gives_kafka_time_to_take_the_spool_if_it_is_told_so(tmp_path: Path) -> None:
+    cluster = MemoryCluster()
+    async with outlet_on(cluster, tmp_path) as (bus, outlet):
+        cluster.away = True
+        await outlet.emit(CALL_EVENTS, key_pressed("run", 0))
+        stopping = asyncio.create_task(outlet.stop(grace_s=30))
+        await asyncio.sleep(0.2)
+        cluster.come_back()
+        await stopping
+        assert seen(bus, "run") == [0]
+        assert list(tmp_path.glob("*.spool")) == []
+
+
 async def test_two_outlets_cannot_share_a_spool(tmp_path: Path) -> None:
     cluster = MemoryCluster()
     async with outlet_on(cluster, tmp_path) as (bus, _):

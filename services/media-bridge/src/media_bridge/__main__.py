@@ -22,7 +22,7 @@ def main() -> None:
     except ListenError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the person at the terminal, whatever the log format
         sys.exit(2)
-    run(app, admin_settings(settings), drain=app.state.bridge.drain)
+    run(app, admin_settings(settings), drain=app.state.drain)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,14 @@ from offhook.security.tokens import MediaTokens
 from offhook.topics import CALL_NOTICES
 
 SERVICE: Final = "media-bridge"
+# After the drain, what was told of calls that were handed over.
+_LAST_WORDS_S: Final = 2.0
 
 
 def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAPI:
     """The application for health and metrics; its lifespan starts and stops everything, the bridge
     (`app.state.bridge`), `bus` and `taps` included. Audio of calls that are recorded goes to `taps`, in a process that
-    carries calls another one than `bus`. Serve it at `admin_settings` and drain with
-    `app.state.bridge.drain`."""
+    carries calls another one than `bus`. Serve it at `admin_settings` and drain with `app.state.drain`."""
     records = Records(bus, Keyring.parse(settings.keyring.get_secret_value()), settings.extra_origins)
     state = SharedState(settings.redis_url, settings.bridge_id, timeout_s=settings.redis_timeout_s)
     outlet = Outlet(bus, settings.state_dir / "spool")
@@ -35,19 +36,7 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
     writer = TapWriter(
         taps or bus, f"/media-bridge/{settings.bridge_id}", max_bytes=settings.max_tap_mb * 1024 * 1024
     )
-
-    def refusing() -> bool:
-        return bool(app.state.readiness.draining)
-
-    bridge = Bridge(
-        settings,
-        records,
-        state,
-        Teller(outlet),
-        writer,
-        MediaTokens.parse(settings.token_key),
-        refusing=refusing,
-    )
+    bridge = Bridge(settings, records, state, Teller(outlet), writer, MediaTokens.parse(settings.token_key))
 
     bus.listen(CALL_NOTICES, bridge.take_notice)
 
@@ -69,7 +58,7 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
             gc.unfreeze()
             await bridge.stop()
             await writer.stop()
-            await outlet.stop()
+            await outlet.stop(_LAST_WORDS_S)
             if taps is not None:
                 await taps.stop()
             await bus.stop()
@@ -87,7 +76,14 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
     app = create_app(
         SERVICE, bus, checks=[without_public_url], lifespan=lifespan, docs_url=None, openapi_url=None
     )
+
+    async def drain() -> None:
+        await bridge.drain()
+        # The spool is lost with a disk that goes with the process.
+        await outlet.emptied()
+
     app.state.bridge = bridge
+    app.state.drain = drain
     return app
 
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import picows
@@ -45,10 +45,7 @@ _MAX_UNSTARTED: Final = 4
 
 
 class Bridge:
-    """The media side of the process. You must call `start`, and `stop` before the outlet and Redis go away.
-
-    `refusing` says whether new sockets are turned away (the process is about to end).
-    """
+    """The media side of the process. You must call `start`, and `stop` before the outlet and Redis go away."""
 
     def __init__(
         self,
@@ -58,8 +55,6 @@ class Bridge:
         teller: Teller,
         taps: TapWriter,
         tokens: MediaTokens,
-        *,
-        refusing: Callable[[], bool],
     ) -> None:
         self.settings = settings
         self.records = records
@@ -74,7 +69,7 @@ class Bridge:
             caller_memory_ms=round(settings.caller_memory_s * 1000),
         )
         self.port = 0
-        self._refusing = refusing
+        self._draining = False
         self._calls: set[Call] = set()
         self._turns: list[set[Call]] = [set() for _ in range(_RENEW_TURNS)]
         self._opened = 0
@@ -124,8 +119,14 @@ class Bridge:
         _log.info("accepting-calls", host=self.settings.listen_host, port=self.port)
 
     async def drain(self) -> None:
-        """Wait until no call is left. New ones must be refused meanwhile."""
+        """Refuse new calls, and return when none is left and what was told about them is durable.
+
+        Not before: until load balancers have noticed that the process is not ready they send calls here, and a call is
+        better carried to its end here than refused.
+        """
+        self._draining = True
         await self._empty.wait()
+        await self.teller.settled()
 
     async def stop(self) -> None:
         """End what is left, so that carriers ask for new instructions and another bridge goes on; then tell
@@ -207,7 +208,7 @@ class Bridge:
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(), decision)
 
     def _decide(self, target: bytes, headers: dict[str, str]) -> Call | Refusal:
-        if self._refusing():
+        if self._draining:
             return Refusal(503, "draining")
         if len(self._calls) >= self.settings.max_sessions:
             return Refusal(503, "capacity")

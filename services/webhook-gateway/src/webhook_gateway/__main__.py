@@ -11,7 +11,8 @@ from webhook_gateway.settings import GatewaySettings
 def main() -> None:
     settings = load_settings(GatewaySettings)
     logging.configure(SERVICE, settings)
-    run(build(settings, Bus(settings, service=SERVICE)), settings)
+    app = build(settings, Bus(settings, service=SERVICE))
+    run(app, settings, drain=app.state.drain)
 
 
 if __name__ == "__main__":

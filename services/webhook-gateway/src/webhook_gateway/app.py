@@ -28,10 +28,13 @@ from webhook_gateway.shared_state import SharedState
 from webhook_gateway.verification import Verifier
 
 SERVICE: Final = "webhook-gateway"
+# After the drain, what the last requests brought.
+_LAST_WORDS_S: Final = 2.0
 
 
 def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
-    """The application; its lifespan starts and stops everything, `bus` included."""
+    """The application; its lifespan starts and stops everything, `bus` included. Drain it with `app.state.drain`: a spool
+    must not be left on a disk that goes with the process."""
     records = Records(bus, settings.extra_origins)
     keyring = Keyring.parse(settings.keyring.get_secret_value())
     credentials = CredentialBook(keyring)
@@ -76,7 +79,7 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
             yield
         finally:
             await audit.stop()
-            await outlet.stop()
+            await outlet.stop(_LAST_WORDS_S)
             await bus.stop()
             await state.stop()
 
@@ -101,4 +104,5 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
     routes = webhook_routes(gateway, max_body=settings.max_body_bytes, body_timeout_s=settings.body_timeout_s)
     app.add_middleware(ProvidersFirst, routes=routes)
     app.state.gateway = gateway
+    app.state.drain = outlet.emptied
     return app

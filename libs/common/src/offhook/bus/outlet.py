@@ -44,6 +44,7 @@ R = TypeVar("R")
 Destination = Literal["kafka", "spool"]
 
 _RETRY_S: Final = 1.0
+_LOOK_S: Final = 0.05
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(OutgoingRecord).decode
@@ -132,8 +133,10 @@ class Outlet:
             self._spawn(self._drain(), "outlet drainer"),
         ]
 
-    async def stop(self) -> None:
-        """Take no more events; return when those on their way are durable. What is in the spool stays there."""
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Take no more events; return when those on their way are durable. Kafka has `grace_s` to take what is in the
+        spool; what is left stays there.
+        """
         if not self._running:
             return
         self._running = False
@@ -142,6 +145,11 @@ class Outlet:
         while self._to_spool or self._writing:
             self._written.clear()
             await self._written.wait()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.emptied()
+        except TimeoutError:
+            log.warning("%s events stay in the local spool", self._spool.count)
         assert self._pump is not None
         tasks = [*self._tasks, self._pump]
         for task in tasks:
@@ -170,6 +178,13 @@ class Outlet:
             self._outbox.append(emission)
             self._outbox_filled.set()
         return await asyncio.shield(emission.settled)
+
+    async def emptied(self) -> None:
+        """Returns when Kafka has everything that was emitted: the spool of a process that ends for good is lost with its
+        disk. Waits for Kafka; bound it.
+        """
+        while not self._failure and (self._flight or self._to_spool or self._writing or self._spool.count):
+            await asyncio.sleep(_LOOK_S)
 
     @property
     def spooled(self) -> int:
