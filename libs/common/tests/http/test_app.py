@@ -91,6 +91,32 @@ async def test_readiness_lists_what_is_missing() -> None:
         ]
 
 
+async def test_a_start_is_over_once_and_for_all() -> None:
+    bus = FakeBus(FakeHealth(ready=False, problems=["directory telephony.numbers.v1 is still being read"]))
+    app = app_of(bus=bus, checks=[lambda: ["no public URL is known"]])
+    async with client_of(app) as client:
+        before = await client.get("/startupz")
+        assert before.status_code == 503
+        assert "directory telephony.numbers.v1 is still being read" in before.json()["problems"]
+        bus.state = FakeHealth(ready=True)
+        # What only readiness asks for is no reason to start the process again.
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/startupz")).json() == {"started": True, "problems": []}
+        bus.state = FakeHealth(ready=False, problems=["telephony.call-events.v1 is blown"])
+        app.state.readiness.draining = True
+        assert (await client.get("/startupz")).status_code == 200
+
+
+async def test_what_a_start_waits_for_is_told_before_anything_else_is_asked() -> None:
+    app = app_of(bus=FakeBus(FakeHealth(ready=False)), checks=[lambda: 1 / 0])
+    readiness = app.state.readiness
+    readiness.starting = True
+    assert readiness.problems() == ("the process is starting",)
+    readiness.waiting_for = "the database does not answer"
+    assert readiness.problems() == ("the database does not answer",)
+    assert not readiness.has_started
+
+
 async def test_a_bus_that_is_not_ready_without_saying_why_still_counts() -> None:
     async with client_of(app_of(bus=FakeBus(FakeHealth(ready=False)))) as client:
         assert (await client.get("/readyz")).json()["problems"] == ["the bus is not ready"]

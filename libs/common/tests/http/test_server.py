@@ -10,16 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from offhook.http import ListenError, create_app, serve
 from offhook.settings import ServiceSettings
 
 _SERVICE = """
-import asyncio, sys
+import asyncio, os, sys
 from contextlib import asynccontextmanager
 from fastapi import WebSocket
 from offhook.bus import BusUnavailable, OutletError
@@ -36,6 +38,14 @@ async def lifespan(app):
         raise RuntimeError("cannot reach redis://user:hunter2@cache/0")
     if "without-kafka" in sys.argv:
         raise BusUnavailable("Kafka at kafka:9092 was not ready within 30 s")
+    if "waiting" in sys.argv:
+        app.state.readiness.waiting_for = "Kafka is not there"
+        try:
+            while not os.path.exists(sys.argv[-1]):
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            print("gave up", flush=True)
+            raise
     yield
     if "sticky" in sys.argv:
         raise OutletError("3 events could not be written")
@@ -84,6 +94,7 @@ class Service:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._answering = "/healthz" if "waiting" in arguments else "/readyz"
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
         deadline = time.monotonic() + 30
         while not self._answers():
@@ -93,7 +104,7 @@ class Service:
 
     def _answers(self) -> bool:
         try:
-            return self.http.get("/readyz").status_code == 200
+            return self.http.get(self._answering).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -247,6 +258,39 @@ def test_an_end_that_fails_is_not_taken_for_a_good_one() -> None:
     assert code == 3
     *_, last = err.splitlines()
     assert last == "media-bridge did not end in order: 3 events could not be written"
+
+
+def until(running: Service, path: str, status: int) -> httpx.Response:
+    deadline = time.monotonic() + 10
+    while (answer := running.http.get(path)).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.02)
+    return answer
+
+
+def test_while_it_waits_to_start_it_says_for_what_and_takes_no_work(tmp_path: Path) -> None:
+    with service("waiting", str(tmp_path / "kafka")) as running:
+        for path in ("/startupz", "/readyz"):
+            answer = until(running, path, 503)
+            assert answer.json()["problems"] == ["Kafka is not there"]
+        assert running.http.get("/metrics").status_code == 200
+        refused = running.http.get("/slow")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        with pytest.raises(InvalidStatus), connect(f"ws://127.0.0.1:{running.port}/call"):
+            pass
+        (tmp_path / "kafka").touch()
+        until(running, "/startupz", 200)
+        assert running.http.get("/readyz").status_code == 200
+        assert running.http.get("/slow").status_code == 200
+
+
+def test_told_to_end_while_it_waits_to_start_it_ends_at_once_and_in_order() -> None:
+    with service("waiting", "/nowhere/at/all") as running:
+        until(running, "/startupz", 503)
+        running.tell(signal.SIGTERM)
+        code, out, err = running.ended()
+    assert code == 0, err
+    assert out.splitlines() == ["gave up"]
 
 
 def test_a_head_without_end_is_refused() -> None:

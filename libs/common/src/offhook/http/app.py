@@ -26,7 +26,7 @@ def create_app(
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     **fastapi: Any,
 ) -> FastAPI:
-    """An application with `/healthz`, `/readyz` and `/metrics`, problems for errors, and bounded bodies.
+    """An application with `/startupz`, `/healthz`, `/readyz` and `/metrics`, problems for errors, and bounded bodies.
 
     `bus` and `checks` decide `/readyz`; the `Readiness` is at `app.state.readiness`, where `serve` marks the
     drain. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interactive documentation is at
@@ -44,6 +44,13 @@ def create_app(
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(Observation)
+
+    @app.get("/startupz", include_in_schema=False)
+    async def startupz() -> JSONResponse:
+        """Whether the start is over: directories caught up, schema there. Once it is, it is for ever."""
+        started = readiness.has_started
+        found = () if started else readiness.problems()
+        return JSONResponse({"started": started, "problems": list(found)}, 200 if started else 503)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:

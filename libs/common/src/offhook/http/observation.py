@@ -9,9 +9,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from offhook.http.lifespan import PROBE_PATHS
 from offhook.telemetry import metrics, tracing
-
-_UNTOLD = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Observation:
@@ -24,7 +23,7 @@ class Observation:
         self._tracer = trace.get_tracer("offhook.http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNTOLD:
+        if scope["type"] != "http" or scope["path"] in PROBE_PATHS:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()

@@ -6,6 +6,9 @@ SIGTERM or SIGINT → /readyz says 503, everything else goes on          (drain_
 notice) → the service's `drain` waits for its calls          (at most drain_timeout_s; a second signal cuts it
 short) → the listening socket closes, requests in flight finish, the application's lifespan ends → exit 0
 
+It listens before the application has started: `/healthz`, `/startupz` and `/readyz` are answered while the lifespan waits
+for Kafka or a database, everything else is refused meanwhile (`lifespan`). Told to end then, it ends at once.
+
 A lifespan that fails, at the start or at the end, is one sentence and exit 3.
 """
 
@@ -22,11 +25,13 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from offhook.bus.errors import BusError
 from offhook.errors import OffhookError
+from offhook.http.last_answers import LastAnswers
+from offhook.http.lifespan import Lifespan
 from offhook.security.redaction import redact_text
 from offhook.telemetry import metrics, tracing
 
@@ -52,28 +57,6 @@ class ListenError(OffhookError):
 
 class LifespanError(OffhookError):
     """The application could not start, or did not end in order. What it raised is the cause."""
-
-
-class _Lifespan:
-    """The application, but what its lifespan raises is kept: uvicorn logs a page of traceback and forgets it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.failure: Exception | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_without_traceback(message: Message) -> None:
-            await send({"type": message["type"]})
-
-        try:
-            await self._app(scope, receive, send_without_traceback)
-        except Exception as error:
-            self.failure = error
-            raise
 
 
 class _Server(uvicorn.Server):
@@ -127,13 +110,15 @@ async def serve(
 
     `drain` returns when nothing is left to wait for; it is cancelled at `settings.drain_timeout_s`. New
     requests are still served meanwhile: refusing new calls is the service's own decision, by
-    `app.state.readiness.draining`. `on_listening` is told the port once connections are accepted. Raises
+    `app.state.readiness.draining`. `on_listening` is told the port once the application has started. Raises
     `ListenError`, `LifespanError`.
     """
     listener = _listen(settings.listen_host, settings.listen_port)
     port = int(listener.getsockname()[1])
-    application = _Lifespan(app)
-    server = _Server(_config(application))
+    application = Lifespan(app)
+    readiness = app.state.readiness
+    readiness.starting = True
+    server = _Server(_config(LastAnswers(application, lambda: bool(readiness.draining))))
     ending = _Ending(stop)
     with ending.signals():
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
@@ -142,9 +127,13 @@ async def serve(
             await _until_started(server, serving)
             if not serving.done():
                 _log.info("listening", host=settings.listen_host, port=port)
+                await ending.first_word(serving, application.settled)
+            if application.started and not serving.done():
+                readiness.starting = False
+                _log.info("started")
                 if on_listening is not None:
                     on_listening(port)
-                await ending.first_word(serving)
+                await ending.first_word(serving, application.over)
                 if not serving.done():
                     await _drain(app, settings, drain, ending)
         finally:
@@ -154,7 +143,7 @@ async def serve(
             listener.close()
     failure = application.failure
     if failure is not None:
-        what = "did not end in order" if server.started else "cannot start"
+        what = "did not end in order" if application.started else "cannot start"
         raise LifespanError(f"{app.state.service} {what}: {failure or type(failure).__name__}") from failure
     if not server.started:
         raise LifespanError(f"{app.state.service} cannot start")
@@ -209,8 +198,12 @@ class _Ending:
         _log.info("asked to end", signal=signal.Signals(number).name, now=self._now.is_set())
         self._stop.set()
 
-    async def first_word(self, serving: asyncio.Task[None]) -> None:
-        await _first(self._stop.wait(), serving)
+    async def first_word(self, serving: asyncio.Task[None], other: asyncio.Event) -> None:
+        """Until the process is told to end, `other` happens or serving ends."""
+        waiting = {asyncio.create_task(self._stop.wait()), asyncio.create_task(other.wait())}
+        await asyncio.wait({*waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
 
     async def wait_unless_now(self, work: Awaitable[Any], timeout: float) -> bool:
         """Wait for `work`. False: it was given up, at the timeout or at the second signal."""
@@ -250,12 +243,6 @@ async def _watch_lag() -> None:
 async def _until_started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-
-
-async def _first(waiting: Awaitable[Any], serving: asyncio.Task[None]) -> None:
-    task = asyncio.ensure_future(waiting)
-    await asyncio.wait({task, serving}, return_when=asyncio.FIRST_COMPLETED)
-    task.cancel()
 
 
 def _listen(host: str, port: int) -> socket.socket:
