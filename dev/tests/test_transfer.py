@@ -70,8 +70,8 @@ def agent_of(diary: Diary) -> Any:
         elif "transfer" in plan:
             await greet(call)
             with contextlib.suppress(CallEnded):
-                await call.transfer(plan["transfer"], plan["mode"])
-            await until_over(call)
+                # Told to an agent who still has the caller: the transfer was not even begun.
+                diary.results[run] = f"not begun: {await call.transfer(plan['transfer'], plan['mode'])}"
         elif "press" in plan:
             await greet(call)
             await call.send_digits(plan["press"])

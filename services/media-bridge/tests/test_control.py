@@ -63,6 +63,21 @@ async def test_a_transfer_is_told_and_ordered_and_the_agent_hears_that_the_call_
     assert (await rig.tells(MediaStopped))[0].reason == "carrier-stop"
 
 
+async def test_of_two_configurations_of_one_account_the_one_that_took_the_call_transfers_it(
+    rig: Any, agent: Any, redis_url: str
+) -> None:
+    await rig.configuration("b", "u1", "twilio", {"account_sid": rig.sid, "auth_token": rig.auth_token})
+    await rig.configuration("d", "u1", "twilio", {"account_sid": rig.sid, "auth_token": rig.auth_token})
+    await rig.bus.settle()
+    async with Redis.from_url(redis_url) as redis:
+        await redis.hset(f"offhook:call:{rig.twilio_run()}", "configuration", "d")
+    caller = await rig.call()
+    connection = await agent.connection()
+    await connection.hears("start")
+    await connection.send({"event": "transfer", "to": TO})
+    assert (await commanded(rig, Transfer, caller)).configuration_id == "d"
+
+
 async def test_one_transfer_at_a_time_and_what_came_of_it_is_told(rig: Any, agent: Any) -> None:
     await rig.call()
     connection = await agent.connection()

@@ -35,6 +35,7 @@ async def test_the_agents_bridge_finds_numbers_and_metadata_and_the_gateway_the_
         "to": "+14155550142",
         "provider": "twilio",
         "account": "AC1",
+        "configuration": "c1",
     }
 
 

@@ -170,6 +170,7 @@ async def test_the_bridge_is_told_who_calls_whom(rig, marks):
         b"direction": b"inbound",
         b"from": rig.caller.encode(),
         b"to": rig.number.encode(),
+        b"configuration": b"c1",
     }
     await rig.vonage(rig.webhook("run-7"))
     assert (await marks.hgetall("offhook:call:run-7"))[b"direction"] == b"outbound"

@@ -123,3 +123,10 @@ def verify_start(
         if configuration.account == token.account:
             return Granted(configuration, token)
     return Refusal(403, "token-of-another-account", provider)
+
+
+def configuration_of(admission: Admission, granted: Granted, known: str) -> ConfigurationRecord:
+    """The configuration through which the call runs: `known` is its id, as whoever began the call left it. An owner may have
+    configured an account twice, with other rules for calls; where nobody knows, it is the first."""
+    own = (each for each in admission.configurations if each.account == granted.token.account)
+    return next((each for each in own if each.configuration_id == known), granted.configuration)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 import structlog
 
-from media_bridge.admission import Admission, Granted, Refusal, verify_start
+from media_bridge.admission import Admission, Granted, Refusal, configuration_of, verify_start
 from media_bridge.agent_links import CallDescription, link_for, subprotocol_for
 from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
 from media_bridge.control import CallControl
@@ -30,7 +30,7 @@ from offhook.events import EventData, Party
 from offhook.identities import inbound_run_id
 from offhook.providers.base import Frame as Message
 from offhook.providers.base import Ignored, MediaError, StreamStarted
-from offhook.telemetry import metrics
+from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.logging import bind_call
 from offhook.telemetry.tracing import call_traceparent
 
@@ -98,6 +98,7 @@ class Call(MessageSocket):
         self._early_notices: list[EventData] = []
         self._epoch = 0
         self._faults = 0
+        self._exemplar = exemplars.of_call(admission.workflow_run_id)
         self._accounted = (0, 0, 0, 0, 0)
         self.task: asyncio.Task[None] | None = None
 
@@ -169,9 +170,9 @@ class Call(MessageSocket):
                 counter.labels(provider).inc(count)
         held = conversation.held_ms() / 1000
         if up:
-            metrics.MEDIA_HELD_SECONDS.labels("uplink").observe(held)
+            metrics.MEDIA_HELD_SECONDS.labels("uplink").observe(held, self._exemplar)
         if down:
-            metrics.MEDIA_HELD_SECONDS.labels("downlink").observe(held)
+            metrics.MEDIA_HELD_SECONDS.labels("downlink").observe(held, self._exemplar)
 
     # --- the carrier's socket
     # -------------------------------------------------------------------------------------
@@ -230,7 +231,8 @@ class Call(MessageSocket):
         return None
 
     def answered(self, seconds: float) -> None:
-        metrics.RESPONSE_SECONDS.labels(self._admission.workflow.agent_protocol).observe(seconds)
+        response = metrics.RESPONSE_SECONDS.labels(self._admission.workflow.agent_protocol)
+        response.observe(seconds, self._exemplar)
 
     def agent_fault(self, code: str, message: str) -> None:
         self._fault("agent", code, message)
@@ -299,7 +301,8 @@ class Call(MessageSocket):
                 self._bridge.closed(self)
 
     async def _serve(self, granted: Granted, started: StreamStarted, prior: Prior) -> None:
-        bridge, configuration, workflow = self._bridge, granted.configuration, self._admission.workflow
+        bridge, workflow = self._bridge, self._admission.workflow
+        configuration = configuration_of(self._admission, granted, prior.configuration_id)
         claim = await bridge.state.claim(self.workflow_run_id)
         self._epoch = claim.epoch
         facts = self._facts = SessionFacts(
@@ -417,6 +420,7 @@ class Call(MessageSocket):
                     in_vain = 0 if gone - now >= _PROVEN_S else in_vain + 1
                     _log.warning("agent-lost", attempt=attempt, code=code)
                     facts.agent_lost(attempt, f"the connection ended with {code}")
+                    metrics.AGENTS_LOST.labels(self._admission.workflow.agent_protocol).inc()
                     resume = pcm.Resume(
                         epoch=claim.epoch,
                         reason="agent-lost",
@@ -471,7 +475,9 @@ class Call(MessageSocket):
         link = link_for(workflow, self._control.describe(call), f"{claim.epoch}/{attempt}")
         conversation.attach(link, agent.write, time.monotonic(), resume)
         metrics.AGENT_CONNECTS.labels(workflow.agent_protocol, "connected").inc()
-        metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds)
+        metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds, self._exemplar)
+        if resume is not None:
+            metrics.MEDIA_RESUMES.labels(resume.reason).inc()
         facts.agent_connected(attempt, workflow.agent_protocol, link.sample_rate, seconds * 1000)
 
     async def _finish(self, ending: Ending, facts: SessionFacts) -> None:

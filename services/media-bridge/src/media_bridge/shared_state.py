@@ -10,7 +10,7 @@
 fallback |
 | `offhook:join:{run}` | bridge | the agent puts the caller who waits through: instructions are to join him |
 | `offhook:call:{run}` | gateway, number-sync | hash: `direction`, `from`, `to`, `metadata` (JSON), `answered_by`, for the
-agent; `transfer_of`: the run whose caller waits to be put through |
+agent; `configuration`: the id of the one it runs through; `transfer_of`: the run whose caller waits to be put through |
 
 While Redis is away tokens are still verified (their signature needs no Redis), and sessions are not counted
 (epoch 0) and not fenced.
@@ -65,6 +65,7 @@ class Prior:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     answered_by: str = ""
     transfer_of: str = ""
+    configuration_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class SharedState:
             metadata=metadata,
             answered_by=call.get("answered_by", ""),
             transfer_of=call.get("transfer_of", ""),
+            configuration_id=call.get("configuration", ""),
         )
 
     async def claim(self, workflow_run_id: str) -> Claim:

@@ -1,7 +1,7 @@
 """Tells the gateway and the bridge, through Redis, what they cannot know of a call that was dialled here.
 
 `offhook:call:{run}` is a hash: `direction`, `from`, `to` and `metadata` (JSON) are for the agent; `provider` and `account` say
-whose call it is, before the provider's first webhook does; `transfer_of` is the run whose caller waits to be put through to
+whose call it is, before the provider's first webhook does; `configuration` through which configuration it runs; `transfer_of` is the run whose caller waits to be put through to
 this call. Written before the provider is asked, kept for a day.
 """
 
@@ -30,6 +30,7 @@ class Introductions:
             "to": order.to_number,
             "provider": order.provider,
             "account": account,
+            "configuration": order.configuration_id,
             "metadata": json.dumps(order.metadata),
         }
         if order.transfer_of is not None:

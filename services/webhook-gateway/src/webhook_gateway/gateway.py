@@ -43,7 +43,7 @@ from offhook.providers.base import (
 from offhook.providers.registry import recognise
 from offhook.records import ConfigurationRecord
 from offhook.security.tokens import MediaTokens
-from offhook.telemetry import metrics
+from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.tracing import call_span
 from offhook.topics import CALL_EVENTS, CALL_NOTICES
 from webhook_gateway import facts
@@ -139,7 +139,7 @@ class _Arrival:
 @dataclass(frozen=True, slots=True)
 class _Call:
     """The call that gets instructions. `attempt` is the number of the connect that is asked for; `party` says
-    who calls whom, where the request does. `after` names the last transfer it came back from, `transferred` is what became
+    who calls whom, where the request does, and through which configuration where that is decided. `after` names the last transfer it came back from, `transferred` is what became
     of one that is just over. `begins`: it is an inbound call's first question, and counts against limits."""
 
     workflow_run_id: str
@@ -215,6 +215,8 @@ class Gateway:
             result = "refused"
             metrics.WEBHOOKS_REFUSED.labels(outcome.provider, outcome.reason or "unknown").inc()
         metrics.WEBHOOKS.labels(outcome.provider, kind, result).inc()
+        exemplar = exemplars.of_call(outcome.workflow_run_id) if outcome.verified else None
+        metrics.WEBHOOK_SECONDS.labels(kind, result).observe(elapsed_s, exemplar)
         self._audit.note(
             WebhookAudited(
                 provider=outcome.provider,
@@ -378,7 +380,9 @@ class Gateway:
         run = inbound_run_id(configuration.provider, configuration.account, asked.provider_call_id)
         outcome.workflow_run_id = run
         told = facts.received(route, asked, run, self._time())
-        call = _Call(run, asked.provider_call_id, 1, _party(asked, "inbound"), begins=True)
+        # An account may be configured twice, and only here it shows which of the two takes the call.
+        party = {**_party(asked, "inbound"), "configuration": configuration.configuration_id}
+        call = _Call(run, asked.provider_call_id, 1, party, begins=True)
         await self._serve(arrival, route, call, told, outcome)
 
     def _named(self, target: Target, request: HttpRequest) -> Continuation | None:
@@ -451,7 +455,7 @@ class Gateway:
         elapsed_s = time.perf_counter() - arrival.started
         kind = facts.kind_of(decision)
         metrics.INSTRUCTIONS.labels(configuration.provider, kind, outcome.reason or "").inc()
-        metrics.INSTRUCTIONS_SECONDS.labels(configuration.provider).observe(elapsed_s)
+        metrics.INSTRUCTIONS_SECONDS.labels(configuration.provider).observe(elapsed_s, exemplars.of_call(run))
         served = facts.instructions_served(
             configuration,
             call.provider_call_id,
