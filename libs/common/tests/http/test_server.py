@@ -190,6 +190,18 @@ def test_it_goes_on_while_load_balancers_take_notice() -> None:
     assert code == 0, err
 
 
+def test_from_the_signal_on_no_proxy_keeps_a_connection_for_its_next_request() -> None:
+    with service(OFFHOOK_DRAIN_DELAY_S="60") as running:
+        assert "connection" not in running.http.get("/healthz").headers
+        running.tell(signal.SIGTERM)
+        assert running.until_not_ready().headers["connection"] == "close"
+        for path in ("/healthz", "/nowhere"):
+            assert running.http.get(path).headers["connection"] == "close"
+        running.tell(signal.SIGTERM)
+        code, _, err = running.ended()
+    assert code == 0, err
+
+
 def test_a_request_in_flight_is_answered() -> None:
     with service() as running, socket.create_connection(("127.0.0.1", running.port)) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")

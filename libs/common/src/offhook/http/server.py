@@ -6,6 +6,9 @@ SIGTERM or SIGINT → /readyz says 503, everything else goes on          (drain_
 notice) → the service's `drain` waits for its calls          (at most drain_timeout_s; a second signal cuts it
 short) → the listening socket closes, requests in flight finish, the application's lifespan ends → exit 0
 
+From the signal on every answer closes its connection: a proxy would otherwise send its next request on a connection
+that is about to end, and could not know whether it was heard.
+
 It listens before the application has started: `/healthz`, `/startupz` and `/readyz` are answered while the lifespan waits
 for Kafka or a database, everything else is refused meanwhile (`lifespan`). Told to end then, it ends at once.
 
