@@ -9,7 +9,7 @@ import pytest
 
 from offhook.bus import Bus, BusError, DeadLetter, EventTooLarge, PoisonError, consumption
 from offhook.events import DtmfReceived, Event, HangUp, encode, new_event
-from offhook.telemetry import metrics
+from offhook.telemetry.exposition import exposition
 from offhook.telemetry.tracing import call_traceparent
 from offhook.topics import DEAD_LETTERS, Topic
 
@@ -120,7 +120,7 @@ async def test_a_handler_that_never_comes_back_is_lag_and_a_problem(
         await eventually(lambda: bus.health().problems)
         assert f"consumer g of {topic.name}: the handler has not come back" in bus.health().problems[0]
         lag = f'offhook_bus_lag{{group="g",topic="{topic.name}"}}'
-        await eventually(lambda: f"{lag} 5.0" in metrics.exposition("call-tracker").decode())
+        await eventually(lambda: f"{lag} 5.0" in exposition("call-tracker")[0].decode())
         await bus.stop(grace_s=0)
 
 

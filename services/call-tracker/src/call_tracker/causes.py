@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from call_tracker.facts import TRANSFER_ENDED, Facts, LegFacts, MediaSession, Order
 from offhook.events import CallStatus, Party
@@ -29,6 +29,17 @@ END_REASONS: Final[Mapping[str, str]] = {
 }
 """Every end reason with its meaning. Ended calls have one of these."""
 
+Fault = Literal["none", "agent", "carrier", "account", "platform"]
+
+_FAULTS: Final[Mapping[str, Fault]] = {
+    "agent-unreachable": "agent",
+    "carrier-failure": "carrier",
+    "dial-failed": "account",
+    "refused": "account",
+    "lost": "carrier",
+    "platform-hung-up": "platform",
+}
+
 DIAL_FAILED: Final = ("dial-failed", Party.PLATFORM)
 LOST_AT_CARRIER: Final = ("lost", Party.CARRIER)
 LOST_BEFORE: Final = ("lost", Party.PLATFORM)
@@ -36,6 +47,13 @@ LOST_BEFORE: Final = ("lost", Party.PLATFORM)
 
 CLOCK_SLACK_US: Final = 2_000_000
 """By so much may a provider's clock be behind ours, or cut off: Twilio tells whole seconds."""
+
+
+def fault_of(reason: str, ended_by: Party | None) -> Fault:
+    """Whose fault an end is, for the figures: `account` is the user's settings and limits, `platform` is ours."""
+    if reason == "lost" and ended_by is Party.PLATFORM:
+        return "platform"
+    return _FAULTS.get(reason, "none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from typing import Final
 
 import structlog
 
+from call_tracker.causes import fault_of
 from call_tracker.store import Advance, Outbox, Store, StoreRefusal, StoreUnavailable, objection
 from offhook.bus.errors import PoisonError
 from offhook.call_leases import CallLeases
 from offhook.events import Event, EventData
 from offhook.records import CallState
-from offhook.telemetry import metrics
+from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -71,8 +72,11 @@ class Tracker:
         for outcome, count in counts.items():
             metrics.CALL_EVENTS.labels(outcome).inc(count)
         now = time.time()
+        oldest = min(events, key=lambda event: event.time)
         for event in events:
-            metrics.CALL_EVENT_AGE_SECONDS.observe(max(now - event.time.timestamp(), 0.0))
+            # Of a batch, only the slowest is worth a trace.
+            exemplar = exemplars.of_call(event.subject) if event is oldest else None
+            metrics.CALL_EVENT_AGE_SECONDS.observe(max(now - event.time.timestamp(), 0.0), exemplar)
         await self.tell_ended(advance.ended)
 
     async def tell_ended(self, ended: Sequence[CallState]) -> None:
@@ -91,6 +95,8 @@ class Tracker:
             record.direction or "unknown",
         )
         metrics.CALLS_ENDED.labels(provider, direction, status).inc()
+        reason = record.end_reason or "unknown"
+        metrics.CALL_ENDS.labels(provider, reason, fault_of(reason, record.ended_by)).inc()
         log.info(
             "call ended",
             workflow_run_id=record.workflow_run_id,

@@ -103,6 +103,7 @@ class Bridge:
 
     async def start(self) -> None:
         """Accept sockets. Raises `ListenError`."""
+        metrics.MEDIA_CAPACITY.set(self.settings.max_sessions)
         if self._bound is None:
             self.bind()
         self._listener = await picows.ws_create_server(

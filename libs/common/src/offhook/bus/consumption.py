@@ -107,6 +107,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         labels = (topic.name, group)
         self._consumed = metrics.BUS_CONSUMED.labels(*labels)
         self._batch_seconds = metrics.BUS_BATCH_SECONDS.labels(*labels)
+        self._event_age = metrics.BUS_EVENT_AGE_SECONDS.labels(*labels)
         self._retries = metrics.BUS_RETRIES.labels(*labels)
         self._dead_letters = metrics.BUS_DEAD_LETTERS.labels(*labels)
         self._fuse_blown = metrics.BUS_FUSE_BLOWN.labels(*labels)
@@ -232,6 +233,9 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
             )
             self._dead_letters.inc(len(reasons))
         await self._commit(records)
+        if events:
+            oldest = min(event.time for event in events.values()).timestamp()
+            self._event_age.observe(max(0.0, time.time() - oldest))
         self._fuse.count([index not in reasons for index in range(len(records))])
 
     def _letter(self, record: Record, reason: str) -> DeadLetter:

@@ -392,6 +392,7 @@ class Outlet:
     def _update_gauges(self) -> None:
         metrics.SPOOL_EVENTS.set(self._spool.count)
         metrics.SPOOL_BYTES.set(self._spool.size)
+        metrics.SPOOL_LIMIT_BYTES.set(self._max_bytes)
 
     async def _on_disk(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from offhook.http import problems
@@ -13,6 +13,7 @@ from offhook.http.limits import BodyLimit
 from offhook.http.observation import Observation
 from offhook.http.readiness import Check, HasHealth, Readiness
 from offhook.telemetry import metrics
+from offhook.telemetry.exposition import exposition
 
 DEFAULT_MAX_BODY_BYTES: Final = 256 * 1024
 
@@ -41,6 +42,7 @@ def create_app(
     readiness = Readiness(bus, checks)
     app.state.service = service
     app.state.readiness = readiness
+    metrics.BUILD_INFO.labels(version("offhook")).set(1)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(Observation)
@@ -70,8 +72,10 @@ def create_app(
         return JSONResponse(answer, 503 if found else 200)
 
     @app.get("/metrics", include_in_schema=False)
-    async def prometheus() -> Response:
+    async def prometheus(request: Request) -> Response:
         metrics.READY.set(0 if readiness.problems() else 1)
-        return Response(metrics.exposition(service), media_type=metrics.CONTENT_TYPE)
+        metrics.DRAINING.set(readiness.draining)
+        body, content_type = exposition(service, request.headers.get("Accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
 
     return app

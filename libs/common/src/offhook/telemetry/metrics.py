@@ -1,32 +1,20 @@
 """Every metric there is: what it counts, what it means, and what an operator does about it.
 
-The list is data: the reference page and the check of dashboards and alerts are made from `METRICS`. A metric
-belongs to the services that set it, and only they expose it, so a number that stands still is never another
-service's.
+The list is data: the reference page, the dashboards and the check of alerts are made from `METRICS`. A metric
+belongs to the services that set it, and only they expose it (`offhook.telemetry.exposition`), so a number that
+stands still is never another service's.
 
 Names follow Prometheus: base units (seconds, bytes), `_total` for counters. Labels have few values: never an
-id, never a phone number.
+id, never a phone number. What leads from a figure to a call is its exemplar (`offhook.telemetry.exemplars`).
 """
 # ruff: noqa: E501 - one sentence of the table is one line
 
-import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.metrics_core import Metric as MetricFamily
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, of use to nobody here
 
 Service = Literal["webhook-gateway", "media-bridge", "call-tracker", "number-sync", "recorder"]
@@ -50,6 +38,8 @@ _SPOOLERS: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge")
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # Audio held by the bridge: the budget is 10 ms, of which resampling 3 ms; a frame is 20 ms.
 _AUDIO_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.04, 0.08, 0.16, 0.5)
+# How old an event is when it is handled: milliseconds when all is well, hours after an outage.
+_AGE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 # What people notice while they wait for an agent or a carrier.
 _PATIENCE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0)
 
@@ -57,7 +47,8 @@ _PATIENCE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
     """One metric as people read about it. `unit` is '' for plain counts; `action` is what an operator does
-    about it.
+    about it. `exemplars`: its observations are calls', and lead to their traces. `buckets` are a histogram's upper
+    bounds.
     """
 
     name: str
@@ -67,6 +58,8 @@ class MetricDefinition:
     meaning: str
     action: str
     services: tuple[Service, ...]
+    buckets: tuple[float, ...] = ()
+    exemplars: bool = False
 
 
 _defined: list[tuple[MetricDefinition, Collector]] = []
@@ -93,11 +86,13 @@ def _histogram(
     meaning: str,
     action: str,
     services: tuple[Service, ...],
+    exemplars: bool = False,
 ) -> Histogram:
     metric = Histogram(name, meaning, labels, buckets=buckets, registry=None)
-    _defined.append(
-        (MetricDefinition(name, "histogram", labels, _unit(name), meaning, action, services), metric)
+    definition = MetricDefinition(
+        name, "histogram", labels, _unit(name), meaning, action, services, buckets, exemplars
     )
+    _defined.append((definition, metric))
     return metric
 
 
@@ -114,6 +109,18 @@ READY: Final = _gauge(
     action="0 for minutes: read /readyz of the pod, it lists what is missing (Kafka, a directory catching up, draining).",
     services=SERVICES,
 )
+DRAINING: Final = _gauge(
+    "offhook_draining",
+    meaning="1 while the process is about to end: it takes nothing new and finishes what it has.",
+    action="For longer than OFFHOOK_DRAIN_TIMEOUT_S: something does not finish; the log names what is waited for.",
+    services=SERVICES,
+)
+BUILD_INFO: Final = _gauge(
+    "offhook_build_info", "version",
+    meaning="Always 1; the label says which version runs.",
+    action="Two versions at once outside of a roll-out: one did not finish.",
+    services=SERVICES,
+)  # fmt: skip
 HTTP_REQUESTS: Final = _counter(
     "offhook_http_requests_total", "method", "route", "status",
     meaning="HTTP requests answered, by route template.",
@@ -183,6 +190,12 @@ BUS_LAG: Final = _gauge(
     action="Grows for minutes: add replicas (at most one per partition), or see offhook_bus_batch_seconds.",
     services=SERVICES,
 )  # fmt: skip
+BUS_EVENT_AGE_SECONDS: Final = _histogram(
+    "offhook_bus_event_age_seconds", "topic", "group", buckets=_AGE_BUCKETS,
+    meaning="How old the oldest event of a batch was when the batch was handled: how far this reader is behind, in time.",
+    action="Rises with offhook_bus_lag: the reader is too slow or was away. Rises without lag: the writer spooled, or its clock is wrong.",
+    services=SERVICES,
+)  # fmt: skip
 BUS_RETRIES: Final = _counter(
     "offhook_bus_retries_total", "topic", "group",
     meaning="Batches that failed and are tried again; nothing is skipped.",
@@ -243,6 +256,12 @@ SPOOL_BYTES: Final = _gauge(
     action="Near its limit: repair Kafka, or give the volume more room.",
     services=_SPOOLERS,
 )
+SPOOL_LIMIT_BYTES: Final = _gauge(
+    "offhook_spool_limit_bytes",
+    meaning="How large the local spool may become (OFFHOOK_SPOOL_MAX_BYTES).",
+    action="Compare offhook_spool_bytes with it.",
+    services=_SPOOLERS,
+)
 
 # --- webhook-gateway --------------------------------------------------------------------------------------------------------
 
@@ -251,6 +270,13 @@ WEBHOOKS: Final = _counter(
     meaning="Provider requests by kind (call, status, fallback) and outcome (accepted, refused, failed).",
     action="Many refused: see offhook_webhooks_refused_total. Any fallback: the provider could not reach the main URL.",
     services=_GATEWAY,
+)  # fmt: skip
+WEBHOOK_SECONDS: Final = _histogram(
+    "offhook_webhook_seconds", "kind", "outcome", buckets=_REQUEST_BUCKETS,
+    meaning="From a provider request's arrival to its answer, Kafka's acknowledgement included.",
+    action="Objective: 99.9 % answered within 1 s, and not failed. Slow: see offhook_bus_publish_seconds and the gateway's CPU.",
+    services=_GATEWAY,
+    exemplars=True,
 )  # fmt: skip
 WEBHOOKS_REFUSED: Final = _counter(
     "offhook_webhooks_refused_total", "provider", "reason",
@@ -269,6 +295,7 @@ INSTRUCTIONS_SECONDS: Final = _histogram(
     meaning="From a call's webhook to its instructions, ready to send; the caller hears ringing meanwhile.",
     action="Budget: p99 of 0.025. Higher: see offhook_bus_publish_seconds and the gateway's CPU.",
     services=_GATEWAY,
+    exemplars=True,
 )  # fmt: skip
 
 WEBHOOK_AUDITS_DROPPED: Final = _counter(
@@ -292,6 +319,12 @@ MEDIA_SESSIONS: Final = _gauge(
     action="Scale on it; docs say how many a core carries.",
     services=_BRIDGE,
 )  # fmt: skip
+MEDIA_CAPACITY: Final = _gauge(
+    "offhook_media_capacity",
+    meaning="Calls this bridge takes at once (OFFHOOK_MAX_SESSIONS).",
+    action="offhook_media_sessions near it: more bridges, before callers are turned away.",
+    services=_BRIDGE,
+)
 MEDIA_SESSIONS_ENDED: Final = _counter(
     "offhook_media_sessions_ended_total", "provider", "reason",
     meaning="Media sessions that ended, by the bridge's word for why.",
@@ -315,6 +348,7 @@ MEDIA_HELD_SECONDS: Final = _histogram(
     meaning="How long the bridge held a frame.",
     action="Budget: p99 of 0.01. Higher: too many calls on the pod.",
     services=_BRIDGE,
+    exemplars=True,
 )  # fmt: skip
 MEDIA_GAPS: Final = _counter(
     "offhook_media_gaps_total", "provider",
@@ -352,17 +386,31 @@ AGENT_CONNECTS: Final = _counter(
     action="Not connected: the workflow's agent URL or the agents' capacity. Callers hear the fallback after the last attempt.",
     services=_BRIDGE,
 )  # fmt: skip
+AGENTS_LOST: Final = _counter(
+    "offhook_agents_lost_total", "agent_protocol",
+    meaning="Agents that were lost in the middle of a call; the caller stays and the agent is dialled again.",
+    action="Some at a deploy of the agents are normal. Otherwise: the agents' log at these times, they crash or are killed.",
+    services=_BRIDGE,
+)  # fmt: skip
+MEDIA_RESUMES: Final = _counter(
+    "offhook_media_resumes_total", "reason",
+    meaning="Calls that went on with an agent after an interruption: agent-lost, bridge-lost (another bridge died or ended), transfer (it came back from one).",
+    action="bridge-lost outside of a roll-out: a bridge crashed or was killed; look at restarts and memory.",
+    services=_BRIDGE,
+)  # fmt: skip
 AGENT_CONNECT_SECONDS: Final = _histogram(
     "offhook_agent_connect_seconds", "agent_protocol", buckets=_PATIENCE_BUCKETS,
     meaning="From dialling the agent to its acceptance; the caller waits in silence.",
     action="Above 1 s: keep agents warm.",
     services=_BRIDGE,
+    exemplars=True,
 )  # fmt: skip
 RESPONSE_SECONDS: Final = _histogram(
     "offhook_response_seconds", "agent_protocol", buckets=_PATIENCE_BUCKETS,
     meaning="From the end of the caller's words to the agent's first audio.",
     action="Above 1.5 s callers speak again; look at the agent's models, the bridge adds milliseconds.",
     services=_BRIDGE,
+    exemplars=True,
 )  # fmt: skip
 
 # --- call-tracker -----------------------------------------------------------------------------------------------------------
@@ -371,6 +419,12 @@ CALLS_ENDED: Final = _counter(
     "offhook_calls_ended_total", "provider", "direction", "status",
     meaning="Calls that reached a final status.",
     action="A rise of failed or no-answer on one provider: check its account and its status page.",
+    services=_TRACKER,
+)  # fmt: skip
+CALL_ENDS: Final = _counter(
+    "offhook_call_ends_total", "provider", "reason", "fault",
+    meaning="Calls that ended, by the reason on their page and whose fault it was: none, agent, carrier, account (the user's settings or limits), platform (ours).",
+    action="Objective: 99.5 % without a fault of the platform. platform: open such calls' pages and traces. carrier: the provider's status page.",
     services=_TRACKER,
 )  # fmt: skip
 CALL_LOOKS: Final = _counter(
@@ -396,6 +450,7 @@ CALL_EVENT_AGE_SECONDS: Final = _histogram(
     meaning="From an event's time to its being in the store, and so in the API.",
     action="Budget: p99 of 0.5. Higher: see offhook_bus_lag and offhook_bus_batch_seconds.",
     services=_TRACKER,
+    exemplars=True,
 )  # fmt: skip
 OUTBOX_PENDING: Final = _gauge(
     "offhook_outbox_pending",
@@ -429,6 +484,7 @@ PROVIDER_REQUEST_SECONDS: Final = _histogram(
     meaning="How long a provider took to answer a REST request.",
     action="Above 5 s: outbound calls start late; see the provider's status page.",
     services=_NUMBERS,
+    exemplars=True,
 )  # fmt: skip
 PROVIDER_THROTTLED: Final = _counter(
     "offhook_provider_throttled_total", "provider",
@@ -474,26 +530,6 @@ METRICS: Final[tuple[MetricDefinition, ...]] = tuple(definition for definition, 
 """Every metric, in the order above. Define metrics before this line only."""
 
 
-@functools.cache
-def registry(service: Service) -> CollectorRegistry:
-    """The metrics that `service` sets, and those of its Python process."""
-    from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
-
-    own = CollectorRegistry()
-    for definition, metric in _defined:
-        if service in definition.services:
-            own.register(metric)
-    ProcessCollector(registry=own)
-    PlatformCollector(registry=own)
-    GCCollector(registry=own)
-    return own
-
-
-def exposition(service: Service) -> bytes:
-    """The answer to a scrape of `service`, in Prometheus' text format (`CONTENT_TYPE`)."""
-    return generate_latest(registry(service))
-
-
-def families(service: Service) -> Iterator[MetricFamily]:
-    """What `exposition` would print, as objects (for tests and the demo's report)."""
-    return iter(registry(service).collect())
+def collectors(service: Service) -> tuple[Collector, ...]:
+    """The metrics that `service` sets."""
+    return tuple(metric for definition, metric in _defined if service in definition.services)

@@ -24,7 +24,7 @@ from offhook.errors import KeyringError
 from offhook.events import Originate
 from offhook.providers.base import Rest, RestError, RestFactory
 from offhook.security.keyring import Keyring
-from offhook.telemetry import metrics
+from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.tracing import call_span
 
 T = TypeVar("T")
@@ -162,7 +162,8 @@ class Context:
             raise
         finally:
             metrics.PROVIDER_REQUESTS.labels(provider, operation, outcome).inc()
-            metrics.PROVIDER_REQUEST_SECONDS.labels(provider, operation).observe(time.perf_counter() - began)
+            seconds = metrics.PROVIDER_REQUEST_SECONDS.labels(provider, operation)
+            seconds.observe(time.perf_counter() - began, exemplars.of_call(command.run_id))
 
     async def ask(
         self,
