@@ -13,36 +13,65 @@ from offhook.security.tokens import MediaTokens
 @pytest.mark.parametrize(
     ("number", "masked"),
     [
-        ("+14155551234", "+1415•••1234"),
-        ("14155551234", "1415•••1234"),
-        ("+4930123456", "+4930•••56"),
-        ("+4912345", "+49•••45"),
+        ("+14155551234", "+•••1234"),
+        ("14155551234", "•••1234"),
+        ("+4930123456", "+•••56"),
+        ("+4912345", "+•••45"),
         ("anonymous", "anonymous"),
         ("client:anna", "client:anna"),
         ("12345", "12345"),
         ("", ""),
     ],
 )
-def test_the_middle_of_a_number_is_hidden(number: str, masked: str) -> None:
+def test_of_a_number_only_the_end_shows(number: str, masked: str) -> None:
     assert mask_number(number) == masked
 
 
 @given(st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True))
-def test_at_least_three_digits_of_any_number_are_hidden(number: str) -> None:
-    masked = mask_number(number)
-    assert "•••" in masked
-    assert len(masked.replace("•", "")) <= len(number) - 3
+def test_at_most_four_digits_of_any_number_show_and_never_more_than_are_hidden(number: str) -> None:
+    shown = mask_number(number).removeprefix("+•••")
+    assert number.endswith(shown)
+    assert len(shown) <= min(4, (len(number) - 1) / 2)
 
 
 def test_numbers_inside_a_sentence_are_masked() -> None:
     assert redact_text("call from +14155551234 to %2B442071234567 failed") == (
-        "call from +1415•••1234 to %2B4420•••4567 failed"
+        "call from +•••1234 to %2B•••4567 failed"
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("14155551234", "•••1234"),
+        ("calls 14155551234, then hangs up", "calls •••1234, then hangs up"),
+        ("from=4155551234&to=442071234567", "from=•••34&to=•••4567"),
+        ("tel:+14155551234;ext=1", "tel:+•••1234;ext=1"),
+        ("<sip:+14155551234@pbx.example.com;transport=tls>", f"<sip:{REDACTED};transport=tls>"),
+        ("SIPS:anna@192.0.2.1:5061 answered", f"sip:{REDACTED} answered"),
+    ],
+)
+def test_numbers_without_a_plus_and_sip_addresses_do_not_stand_in_a_text(text: str, masked: str) -> None:
+    assert redact_text(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run 0f0e1d2c3b4a59687766554433221100 at offset 12345678",
+        "application aaaaaaaa-0000-4000-8000-000000000002",
+        "took 0.1234567890123 s",
+        "call CA14155551234f00d",
+        "signed at 1763766243.123",
+    ],
+)
+def test_ids_and_fractions_are_no_numbers(text: str) -> None:
+    assert redact_text(text) == text
+
+
 def test_a_number_without_a_plus_is_masked_where_the_name_says_that_it_is_one() -> None:
-    assert redact("from_number", "14155551234") == "1415•••1234"
-    assert redact("to", "14155551234") == "1415•••1234"
+    assert redact("from_number", "14155551234") == "•••1234"
+    assert redact("to", "14155551234") == "•••1234"
     assert redact("ended_at_ms", "1763766243000") == "1763766243000"
 
 

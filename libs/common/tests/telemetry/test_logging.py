@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry import trace
 from pydantic import SecretStr
 
 from offhook.settings import ServiceSettings
-from offhook.telemetry import logging
+from offhook.telemetry import logging, tracing
 
 
 def settings(**changed: Any) -> ServiceSettings:
@@ -66,7 +67,7 @@ def test_secrets_and_numbers_do_not_reach_the_log(capsys: pytest.CaptureFixture[
     written = capsys.readouterr().err
     for secret in ("+14155551234", "0123456789abcdef", "abcdef123456", "hidden"):
         assert secret not in written
-    assert "+1415•••1234" in written
+    assert "+•••1234" in written
 
 
 def test_at_debug_numbers_are_whole_and_secrets_still_are_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +82,7 @@ def test_what_libraries_log_takes_the_same_way(capsys: pytest.CaptureFixture[str
     stdlib_logging.getLogger("some.library").warning("token=%s for %s", "abcdef123456", "+14155551234")
     stdlib_logging.getLogger("aiokafka.consumer").info("joined the group")
     (line,) = lines(capsys)
-    assert line["event"] == "token=[redacted] for +1415•••1234"
+    assert line["event"] == "token=[redacted] for +•••1234"
     assert (line["level"], line["logger"], line["service"]) == ("warning", "some.library", "media-bridge")
 
 
@@ -129,6 +130,32 @@ async def test_lines_of_a_call_name_it_and_calls_do_not_mix(capsys: pytest.Captu
     ]
 
 
+def test_a_line_of_a_call_names_its_trace_whether_or_not_a_span_is_open(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = configured()
+    trace_id = tracing.call_trace_id("r1")
+    log.info("named", workflow_run_id="r1")
+    with logging.bind_call("r1", "anna"):
+        log.info("bound")
+        logging.bind_user("bert")
+        log.info("whose")
+        with trace.use_span(trace.NonRecordingSpan(tracing.call_span_context("r1"))):
+            log.info("in a span of the call")
+        with trace.use_span(trace.NonRecordingSpan(tracing.call_span_context("r2"))):
+            log.info("in a request's span")
+    with trace.use_span(trace.NonRecordingSpan(tracing.call_span_context("r2"))):
+        log.info("of no call")
+    log.info("nothing")
+    named, bound, whose, inside, request, other, nothing = lines(capsys)
+    assert [line["trace_id"] for line in (named, bound, whose, inside, request)] == [trace_id] * 5
+    assert (bound["user_id"], whose["user_id"]) == ("anna", "bert")
+    assert inside["span_id"] == f"{tracing.call_span_context('r1').span_id:016x}"
+    assert "span_id" not in request | bound
+    assert other["trace_id"] == tracing.call_trace_id("r2")
+    assert "trace_id" not in nothing
+
+
 def test_a_with_block_ends_the_binding_and_brings_the_outer_one_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -150,7 +177,7 @@ def test_configuring_again_replaces_what_was(capsys: pytest.CaptureFixture[str])
 def test_on_a_console_lines_are_for_people() -> None:
     program = """
 from offhook.settings import ServiceSettings
-from offhook.telemetry import logging
+from offhook.telemetry import logging, tracing
 import structlog
 logging.configure("call-tracker", ServiceSettings.model_construct(log_format="console", log_level="info"))
 structlog.get_logger("x").info("call ended", workflow_run_id="r1", secret="s3cret")

@@ -2,8 +2,8 @@
 
 Two nets. By name: the value of a field called `auth_token` is a secret whatever it looks like (a Twilio auth
 token looks like any id). By shape: keys, bearer tokens, JWTs and URL passwords are found inside any text, and
-so are phone numbers with a plus. Numbers without a plus (Vonage sends them so) are masked where the field's
-name says that it is one, since digits alone may be a timestamp.
+so are phone numbers: with a plus, and without one (Vonage sends them so) where 10 to 15 digits stand alone.
+Shorter runs of digits are masked where the field's name says that it is a number. SIP addresses go as a whole.
 """
 
 import re
@@ -33,6 +33,8 @@ _NUMBER_NAMES: Final = frozenset(
     }
 )  # fmt: skip
 
+_TIME_TAILS: Final = ("_s", "_ms", "_us", "_ns")
+
 # Bounded or possessive where a pattern could begin at every word of a long text: time is linear, or nearly so.
 _SECRET_SHAPES: Final = (
     (
@@ -54,23 +56,28 @@ _SECRET_SHAPES: Final = (
 )
 _PLUS_NUMBER: Final = re.compile(r"(?<![\w+])(\+|%2[Bb])([1-9]\d{6,14})(?!\d)")
 _BARE_NUMBER: Final = re.compile(r"\d{7,15}")
+# Alone: a part of an id, of a version or of a decimal fraction is none.
+_LONE_NUMBER: Final = re.compile(r"(?<![\w.+-])[1-9]\d{9,14}(?![\w-]|\.\d)")
+_SIP_ADDRESS: Final = re.compile(r"(?i)\bsips?:[^\s\"'<>;,)]+")
 
 
 def mask_number(text: str) -> str:
-    """A phone number with its middle hidden: `+14155551234` becomes `+1415•••1234`; what is no number stays.
+    """A phone number but for its end: `+14155551234` becomes `+•••1234`; what is no number stays.
 
-    At least three digits are hidden, and the tail only shows where enough digits remain.
+    The last four digits show, of a number with fewer than 11 digits the last two.
     """
     sign, digits = ("+", text[1:]) if text.startswith("+") else ("", text)
     if not (digits.isascii() and digits.isdecimal() and 7 <= len(digits) <= 15):
         return text
     tail = 4 if len(digits) >= 11 else 2
-    return f"{sign}{digits[: min(4, len(digits) - tail - 3)]}{_MASK}{digits[-tail:]}"
+    return f"{sign}{_MASK}{digits[-tail:]}"
 
 
 def mask_numbers(text: str) -> str:
-    """`text` with every phone number that has a plus masked."""
-    return _PLUS_NUMBER.sub(lambda match: match[1] + mask_number(match[2]), text)
+    """`text` with every phone number masked that has a plus or 10 to 15 digits, and without SIP addresses."""
+    text = _SIP_ADDRESS.sub(f"sip:{REDACTED}", text)
+    text = _PLUS_NUMBER.sub(lambda match: match[1] + mask_number(match[2]), text)
+    return _LONE_NUMBER.sub(lambda match: mask_number(match[0]), text)
 
 
 def redact_text(text: str, *, numbers: bool = True) -> str:
@@ -103,6 +110,8 @@ def redact(name: str, value: Any, *, numbers: bool = True, _depth: int = 0) -> A
     if isinstance(value, str):
         if numbers and _snake(name) in _NUMBER_NAMES and _BARE_NUMBER.fullmatch(value):
             return mask_number(value)
+        if value.isdecimal() and _snake(name).endswith(_TIME_TAILS):
+            return value
         return redact_text(value, numbers=numbers)
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} bytes]"

@@ -1,8 +1,9 @@
 """Logging: one line per event on stderr, JSON for machines or coloured for people, with everything redacted.
 
-Every line of a call carries `workflow_run_id` and `user_id` from context variables (`bind_call`), and the
-trace id when a span is open. What libraries log through the standard library takes the same way. From level
-info upwards, phone numbers are masked; secrets are at every level.
+Every line of a call carries `workflow_run_id` and `user_id` from context variables (`bind_call`), and the id
+of the call's trace, whether or not tracing is on; the span's id when one is open. What libraries log through
+the standard library takes the same way. From level info upwards, phone numbers are masked; secrets are at
+every level.
 """
 
 import logging
@@ -17,6 +18,7 @@ from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from offhook.security.redaction import redact
+from offhook.telemetry.tracing import call_span_context, call_trace_id
 
 if TYPE_CHECKING:
     from offhook.settings import ServiceSettings
@@ -32,6 +34,7 @@ _LEVELS: Final = {
 }
 # Libraries that say at info what only their developers want to know.
 _QUIET: Final = {"aiokafka": logging.WARNING, "httpx": logging.WARNING, "uvicorn": logging.WARNING}
+_MACHINE_MADE: Final = frozenset({"timestamp", "level", "logger", "service", "trace_id", "span_id"})
 # uvicorn reports an application's exception under this name, with the traceback; it stays.
 
 
@@ -112,20 +115,32 @@ def bind_call(workflow_run_id: str, user_id: str | None = None, **more: str) -> 
     return BoundCall(structlog.contextvars.bind_contextvars(**fields))
 
 
+def bind_user(user_id: str) -> None:
+    """From here on, log lines of this task say whose call it is: for who learns it later than the call."""
+    structlog.contextvars.bind_contextvars(user_id=user_id)
+
+
 def redact_event(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """The processor that takes secrets out of every value and, from info upwards, masks phone numbers."""
     numbers = _LEVELS.get(str(event.get("level", method)), 20) >= logging.INFO
     for name, value in event.items():
-        if not name.startswith("_"):  # structlog's own: _record, _from_structlog
+        # structlog's own (_record, _from_structlog), and what is digits by its nature.
+        if not name.startswith("_") and name not in _MACHINE_MADE:
             event[name] = redact(name, value, numbers=numbers)
     return event
 
 
 def add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Adds `trace_id` and `span_id` when a span is open."""
+    """Adds `trace_id`: that of the call the line names, else of the open span; and `span_id` when a span of it is open."""
     context = trace.get_current_span().get_span_context()
-    if context.is_valid:
+    run = event.get("workflow_run_id")
+    if isinstance(run, str) and run:
+        event["trace_id"] = call_trace_id(run)
+        if context.is_valid and context.trace_id != call_span_context(run).trace_id:
+            return event  # the request's own trace, which the call's links to
+    elif context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
+    if context.is_valid:
         event["span_id"] = f"{context.span_id:016x}"
     return event
 
