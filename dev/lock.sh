@@ -6,8 +6,10 @@ uv=.venv/bin/uv
 $uv lock -q "$@"
 $uv export -q --all-packages --all-extras --all-groups --no-emit-workspace --no-header --no-annotate \
   --format requirements-txt -o requirements/dev.lock
-rm -f uv.lock # it names the index; the exported file is the lock
-grep -E '^uv==' requirements/dev.lock | sed 's/ .*//' > /tmp/offhook-bootstrap.$$
-$uv pip compile -q --generate-hashes --no-header --no-annotate --universal /tmp/offhook-bootstrap.$$ -o requirements/bootstrap.lock
-rm -f /tmp/offhook-bootstrap.$$
+# The same versions, and only what is needed there: to install the rest, and in the images.
+for group in bootstrap services simulator; do
+  $uv export -q --only-group $group --no-emit-workspace --no-header --no-annotate \
+    --format requirements-txt -o requirements/$group.lock
+done
+rm -f uv.lock # it names the index; the exported files are the lock
 if grep -nE 'https?://' requirements/*.lock; then echo "lock: an address got into a lock file" >&2; exit 1; fi
