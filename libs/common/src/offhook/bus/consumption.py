@@ -32,6 +32,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 from faststream.message import StreamMessage
 
+from offhook.bus import hops
 from offhook.bus.dead_letters import DeadLetter, Fuse, utc_now
 from offhook.bus.errors import PoisonError
 from offhook.events import Event, EventData, EventDecodeError, decode
@@ -82,6 +83,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         first_retry_s: float,
         longest_retry_s: float,
         revoke_grace_s: float,
+        traced: bool = True,
     ) -> None:
         self.topic = topic
         self.group = group
@@ -89,6 +91,7 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self.blown = False
         self._handler = handler
         self._service = service
+        self._traced = traced
         self._bury = bury
         self._fuse = fuse
         self._first_retry_s = first_retry_s
@@ -211,6 +214,18 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def _work_through(self, records: Sequence[Record]) -> None:
         events, reasons = self._decode(records)
+        spans = hops.begin_handling(self.topic, self.group, records, events) if self._traced else {}
+        try:
+            await self._handle_events(records, events, reasons)
+        except BaseException as error:
+            if not self._failures:  # the failures that follow are the same; one is enough to see
+                hops.end_handling(spans, error=error)
+            raise
+        hops.end_handling(spans, poison=reasons)
+
+    async def _handle_events(
+        self, records: Sequence[Record], events: dict[int, Event[EventData]], reasons: dict[int, str]
+    ) -> None:
         while True:
             if self._fuse.would_blow([index not in reasons for index in range(len(records))]):
                 self._blow(reasons)

@@ -28,7 +28,9 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from aiokafka.errors import MessageSizeTooLargeError
+from opentelemetry.trace import Span
 
+from offhook.bus import hops
 from offhook.bus.broker import MAX_RECORD_BYTES
 from offhook.bus.bus import Bus, OutgoingRecord
 from offhook.bus.errors import BusUnavailable, EventTooLarge, OutletError, OutletFull
@@ -167,10 +169,15 @@ class Outlet:
         """
         if not self._running or self._failure:
             raise OutletError(self._failure or "the outlet is not started")
+        event, span = hops.begin_sending(topic, event, client=self._bus.service)
         record = self._bus.outgoing(topic, event)
         if len(record.value or b"") + sum(map(len, record.headers.values())) > MAX_RECORD_BYTES - 1024:
-            raise EventTooLarge(f"an event for {topic.name} has more than {MAX_RECORD_BYTES} bytes")
+            too_large = EventTooLarge(f"an event for {topic.name} has more than {MAX_RECORD_BYTES} bytes")
+            hops.end_sending(span, error=too_large)
+            raise too_large
         emission = _Emission(record, asyncio.get_running_loop().time())
+        if span is not None:
+            emission.settled.add_done_callback(partial(_end_sending, span))
         if self._spooling:
             self._divert_one(emission)
         else:
@@ -396,3 +403,8 @@ class Outlet:
 
     async def _on_disk(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _end_sending(span: Span, settled: "asyncio.Future[Destination]") -> None:
+    lost = settled.exception()
+    hops.end_sending(span, destination=None if lost else settled.result(), error=lost)
