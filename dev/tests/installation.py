@@ -191,9 +191,11 @@ class Installation:
         service_env: Mapping[str, Mapping[str, str]] | None = None,
         database_urls: Mapping[str, str] | None = None,
         recorder: bool = False,
+        replicas: Mapping[str, int] | None = None,
     ) -> None:
         self.home = home
         self._recorder = recorder
+        self._replicas = replicas
         self.secrets = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
         self._service_env = service_env or {}
         self._database_urls = dict(database_urls or {})
@@ -256,6 +258,7 @@ class Installation:
             carrier_ca=self.sim.ca_pem,
             database_urls=self._database_urls,
             recorder=self._recorder,
+            replicas=self._replicas,
             service_env={name: {**env, **self._service_env.get(name, {})} for name, env in own_env.items()},
         )
 

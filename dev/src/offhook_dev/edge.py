@@ -5,6 +5,8 @@ embedded stack is an `https://` one, as real providers demand.
 """
 
 import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +35,8 @@ ROUTES: Final = (
     Route("/api/v1/dead-letters", "call-tracker"),
     Route("/telephony-configurations", "number-sync", pages=True),
     Route("/workflows", "number-sync", pages=True),
+    # Of its own, because a Kubernetes route's prefix ends at a slash: `/calls` is not the beginning of `/calls.csv` there.
+    Route("/calls.csv", "call-tracker", exact=True, pages=True),
     Route("/calls", "call-tracker", pages=True),
     Route("/webhooks", "call-tracker", pages=True),
     Route("/dead-letters", "call-tracker", pages=True),
@@ -42,6 +46,7 @@ ROUTES: Final = (
     Route("/", "number-sync", exact=True, pages=True),
 )
 _PAGE_IDLE: Final = "60s"
+_TYPES: Final = "type.googleapis.com/envoy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,30 @@ def make_certificate(home: Path, *names: str) -> Certificate:
     return made
 
 
+def _retries(*more: str) -> dict[str, Any]:
+    """Only what the service has surely not begun is sent again, and to another instance."""
+    return {
+        "retry_on": ",".join(("connect-failure", "reset-before-request", *more)),
+        "num_retries": 3,
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": f"{_TYPES}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+
+
 def _route(route: Route) -> dict[str, Any]:
-    action: dict[str, Any] = {"cluster": route.service, "timeout": "20s"}
+    action: dict[str, Any] = {"cluster": route.service, "timeout": "20s", "retry_policy": _retries()}
     if route.service == "media-bridge":
         # A call may last for hours and be silent: neither the request nor an idle stream may be cut.
         action |= {"timeout": "0s", "idle_timeout": "0s", "upgrade_configs": [{"upgrade_type": "websocket"}]}
+        # A bridge says 503 before it has begun anything: it is full, or about to end.
+        action["retry_policy"] = _retries("retriable-status-codes") | {"retriable_status_codes": [503]}
     elif route.pages:
         # A live page is one answer without end, in which something is said every 15 s (`offhook.web.live`).
         action |= {"timeout": "0s", "idle_timeout": _PAGE_IDLE}
@@ -78,9 +102,16 @@ def _route(route: Route) -> dict[str, Any]:
 
 
 def envoy_config(
-    port: int, upstreams: dict[str, int], certificate: Certificate, admin_port: int
+    port: int,
+    upstreams: Mapping[str, int],
+    certificate: Certificate,
+    admin_port: int,
+    endpoints: Path | None = None,
 ) -> dict[str, Any]:
-    """Envoy's bootstrap document. `upstreams` maps each service's name to its port on the loopback."""
+    """Envoy's bootstrap document. `upstreams` maps each service's name to its port on the loopback.
+
+    With `endpoints`, a folder, the ports are those that `write_endpoints` says there at each moment.
+    """
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "edge",
@@ -129,6 +160,7 @@ def envoy_config(
         },
     }
     return {
+        "node": {"id": "edge", "cluster": "offhook"},
         "admin": {"address": _address(admin_port)},
         "static_resources": {
             "listeners": [
@@ -153,20 +185,49 @@ def envoy_config(
                     ],
                 }
             ],
-            "clusters": [
-                {
-                    "name": name,
-                    "type": "STATIC",
-                    "connect_timeout": "1s",
-                    "load_assignment": {
-                        "cluster_name": name,
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(upstream)}}]}],
-                    },
-                }
-                for name, upstream in upstreams.items()
-            ],
+            "clusters": [_cluster(name, upstream, endpoints) for name, upstream in upstreams.items()],
         },
     }
+
+
+def _cluster(name: str, upstream: int, endpoints: Path | None) -> dict[str, Any]:
+    if endpoints is None:
+        return {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "load_assignment": _assignment(name, (upstream,)),
+        }
+    source = {
+        "path_config_source": {"path": str(_endpoints_file(endpoints, name))},
+        "resource_api_version": "V3",
+    }
+    return {
+        "name": name,
+        "type": "EDS",
+        "connect_timeout": "1s",
+        "eds_cluster_config": {"eds_config": source},
+    }
+
+
+def write_endpoints(folder: Path, service: str, ports: Sequence[int]) -> None:
+    """Say where a service is from now on, as a Kubernetes Service changes with its pods. Envoy notices at once: no new
+    request goes to an instance that is not named any more, and what it has it keeps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _endpoints_file(folder, service)
+    kind = f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment"
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"resources": [{"@type": kind, **_assignment(service, ports)}]}))
+    os.replace(fresh, path)  # Envoy watches for moves only: a file half written is never read
+
+
+def _endpoints_file(folder: Path, service: str) -> Path:
+    return folder / f"{service}.json"
+
+
+def _assignment(service: str, ports: Sequence[int]) -> dict[str, Any]:
+    instances = [{"endpoint": {"address": _address(port)}} for port in ports]
+    return {"cluster_name": service, "endpoints": [{"lb_endpoints": instances}]}
 
 
 def write_envoy_config(path: Path, config: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from offhook.security.api_keys import new_api_key, setting_entry
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS, CALL_STATES, WEBHOOK_AUDIT, Topic
-from offhook_dev.edge import Certificate, envoy_config, make_certificate, write_envoy_config
+from offhook_dev.edge import (
+    Certificate,
+    envoy_config,
+    make_certificate,
+    write_endpoints,
+    write_envoy_config,
+)
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer, kafka_version
 from offhook_dev.ports import free_port, port_is_free
@@ -77,8 +83,10 @@ class Stack:
         agent: bool = True,
         recorder: bool = False,
         service_env: dict[str, dict[str, str]] | None = None,
+        replicas: Mapping[str, int] | None = None,
     ) -> None:
         self._home = home
+        self._replicas = replicas
         self._port = port
         self._public_url = public_url
         self._certificate = certificate
@@ -94,6 +102,8 @@ class Stack:
         self._redis_url = redis_url
         self.admin_ports: dict[str, int] = {}
         self.programs: dict[str, Program] = {}
+        self._env: dict[str, str] = {}
+        self._instances: dict[str, int] = {}
         self.address: Address
 
     async def __aenter__(self) -> Self:
@@ -139,12 +149,12 @@ class Stack:
             agent_url=f"ws://127.0.0.1:{agent_port}",
             ca_file=certificate.authority,
         )
-        ports = {name: free_port() for name in SERVICES}
-        env = self._environment(secrets_of)
-        for name in SERVICES:
-            self.programs[name] = self._service(name, ports[name], env)
-        if self._with_recorder:
-            self.programs["recorder"] = self._recorder(free_port(), env)
+        self._env = self._environment(secrets_of)
+        wanted = (*SERVICES, RECORDER) if self._with_recorder else SERVICES
+        for name in wanted:
+            for _ in range((self._replicas or {}).get(name, 1)):
+                self.instance(name)
+        ports = {name: self.programs[name].port for name in SERVICES}
         if self._with_agent:
             self.programs["agent"] = self._agent(agent_port)
         edge = self._edge(port, ports, certificate)
@@ -155,6 +165,32 @@ class Stack:
         for outcome in started:
             if isinstance(outcome, BaseException):
                 raise outcome  # the first one is told; the others usually follow from it
+
+    def instance(self, service: str, env: Mapping[str, str] | None = None) -> Program:
+        """One more instance of a service, not started and with nothing sent to it. The first one has the service's name."""
+        number = self._instances[service] = self._instances.get(service, 0) + 1
+        name = service if number == 1 else f"{service}.{number}"
+        make = self._recorder if service == RECORDER else self._service
+        program = make(service, name, free_port(), dict(env or {}))
+        self.programs[name] = program
+        return program
+
+    def instances(self, service: str) -> list[Program]:
+        """Its instances, the oldest first."""
+        return [program for name, program in self.programs.items() if _service_of(name) == service]
+
+    def route(self, service: str, instances: Sequence[Program]) -> None:
+        """From now on the edge sends new requests for the service to these instances. Needs `replicas`."""
+        write_endpoints(self._endpoints, service, [program.port for program in instances])
+
+    def forget(self, program: Program) -> None:
+        """An instance has ended, and will not be started again."""
+        del self.programs[program.name]
+        del self.admin_ports[program.name]
+
+    @property
+    def _endpoints(self) -> Path:
+        return self._home / "endpoints"
 
     @property
     def redis_url(self) -> str:
@@ -199,15 +235,15 @@ class Stack:
         """
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
             for topic, count in entries.items():
-                for service in topic.read_by:
+                for name in [name for name in self.admin_ports if _service_of(name) in topic.read_by]:
                     deadline = time.monotonic() + within_s
-                    while service in self.admin_ports and await self._entries(client, service, topic) < count:
+                    while await self._entries(client, name, topic) < count:
                         if time.monotonic() > deadline:
-                            raise DevError(f"{service} does not know all {count} entries of {topic.name}")
+                            raise DevError(f"{name} does not know all {count} entries of {topic.name}")
                         await asyncio.sleep(0.05)
 
-    async def _entries(self, client: httpx.AsyncClient, service: str, topic: Topic) -> int:
-        metrics = (await client.get(f"http://127.0.0.1:{self.admin_ports[service]}/metrics")).text
+    async def _entries(self, client: httpx.AsyncClient, name: str, topic: Topic) -> int:
+        metrics = (await client.get(f"http://127.0.0.1:{self.admin_ports[name]}/metrics")).text
         found = re.search(
             rf'^offhook_directory_entries{{topic="{re.escape(topic.name)}"}} (\S+)', metrics, re.M
         )
@@ -257,18 +293,18 @@ class Stack:
             env |= {"REQUESTS_CA_BUNDLE": str(bundle), "SSL_CERT_FILE": str(bundle)}
         return env
 
-    def _service(self, name: str, port: int, env: dict[str, str]) -> Program:
-        module = name.replace("-", "_")
-        state = self._home / name
-        state.mkdir(exist_ok=True)
-        own = {"OFFHOOK_LISTEN_PORT": str(port), "OFFHOOK_STATE_DIR": str(state)}
+    def _service(self, service: str, name: str, port: int, env: dict[str, str]) -> Program:
+        module = service.replace("-", "_")
+        own = {"OFFHOOK_LISTEN_PORT": str(port), "OFFHOOK_STATE_DIR": str(self.state(name))}
         health = port
-        if name == "media-bridge":
+        if service == "media-bridge":
             health = free_port()
             own["OFFHOOK_ADMIN_PORT"] = str(health)
-        if name in ("call-tracker", "number-sync"):
-            own["OFFHOOK_DATABASE_URL"] = self.database_url(name)
-        if name == "call-tracker":
+            if self._replicas is not None:
+                own["OFFHOOK_BRIDGE_ID"] = name.replace(".", "-")
+        if service in ("call-tracker", "number-sync"):
+            own["OFFHOOK_DATABASE_URL"] = self.database_url(service)
+        if service == "call-tracker":
             own["OFFHOOK_RECORDINGS_DIR"] = str(self.recordings)
             own["OFFHOOK_OPERATORS"] = DEMO_USER
         self.admin_ports[name] = health
@@ -277,28 +313,32 @@ class Stack:
             [sys.executable, "-m", module],
             self._home,
             port=port,
-            env=env | own | self._service_env.get(name, {}),
+            env=self._env | own | self._service_env.get(service, {}) | env,
             ready_url=f"http://127.0.0.1:{health}/readyz",
         )
 
-    def _recorder(self, port: int, env: dict[str, str]) -> Program:
-        state = self._home / RECORDER
-        state.mkdir(exist_ok=True)
+    def _recorder(self, service: str, name: str, port: int, env: dict[str, str]) -> Program:
         own = {
             "OFFHOOK_LISTEN_PORT": str(port),
-            "OFFHOOK_STATE_DIR": str(state),
+            "OFFHOOK_STATE_DIR": str(self.state(name)),
             "OFFHOOK_DATABASE_URL": self.database_url("call-tracker"),
             "OFFHOOK_RECORDINGS_DIR": str(self.recordings),
         }
-        self.admin_ports[RECORDER] = port
+        self.admin_ports[name] = port
         return Program(
-            RECORDER,
+            name,
             [sys.executable, "-m", "call_tracker", "record"],
             self._home,
             port=port,
-            env=env | own | self._service_env.get(RECORDER, {}),
+            env=self._env | own | self._service_env.get(service, {}) | env,
             ready_url=f"http://127.0.0.1:{port}/readyz",
         )
+
+    def state(self, name: str) -> Path:
+        """The folder of an instance's own."""
+        folder = self._home / name
+        folder.mkdir(exist_ok=True)
+        return folder
 
     @property
     def recordings(self) -> Path:
@@ -322,7 +362,11 @@ class Stack:
     def _edge(self, port: int, ports: dict[str, int], certificate: Certificate) -> Program:
         config = self._home / "edge.json"
         admin = free_port()
-        write_envoy_config(config, envoy_config(port, ports, certificate, admin))
+        endpoints = self._endpoints.absolute() if self._replicas is not None else None
+        write_envoy_config(config, envoy_config(port, ports, certificate, admin, endpoints))
+        if endpoints is not None:
+            for service in SERVICES:
+                self.route(service, self.instances(service))
         options = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn")
         return Program(
             "edge",
@@ -331,6 +375,10 @@ class Stack:
             port=port,
             ready_url=f"http://127.0.0.1:{admin}/ready",
         )
+
+
+def _service_of(instance: str) -> str:
+    return instance.partition(".")[0]
 
 
 def repository() -> Path:
