@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 import structlog
+from opentelemetry import trace
 
 from offhook.bus import EventTooLarge, OutletError
 from offhook.bus.outlet import Outlet
@@ -43,8 +44,8 @@ from offhook.providers.base import (
 from offhook.providers.registry import recognise
 from offhook.records import ConfigurationRecord
 from offhook.security.tokens import MediaTokens
-from offhook.telemetry import exemplars, metrics
-from offhook.telemetry.tracing import call_span
+from offhook.telemetry import exemplars, metrics, spans, tracing
+from offhook.telemetry.logging import bind_call
 from offhook.topics import CALL_EVENTS, CALL_NOTICES
 from webhook_gateway import facts
 from webhook_gateway.admission import CallAdmission
@@ -217,6 +218,11 @@ class Gateway:
         metrics.WEBHOOKS.labels(outcome.provider, kind, result).inc()
         exemplar = exemplars.of_call(outcome.workflow_run_id) if outcome.verified else None
         metrics.WEBHOOK_SECONDS.labels(kind, result).observe(elapsed_s, exemplar)
+        if tracing.enabled():
+            request_span = trace.get_current_span()
+            request_span.set_attribute("offhook.provider", outcome.provider)
+            request_span.set_attribute("offhook.verified", outcome.verified)
+            request_span.set_attribute("offhook.reason", outcome.reason or "")
         self._audit.note(
             WebhookAudited(
                 provider=outcome.provider,
@@ -292,11 +298,18 @@ class Gateway:
                 await self._instruct(target, arrival, outcome)
         except (RequestError, InstructionError) as error:
             _log.warning(
-                "request-malformed", provider=adapter.name, kind=target.kind, problem=str(error)[:300]
+                "request-malformed",
+                provider=adapter.name,
+                kind=target.kind,
+                problem=str(error)[:300],
+                workflow_run_id=outcome.workflow_run_id,
             )
             outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
         except EventTooLarge as error:
-            _log.warning("event-too-large", provider=adapter.name, kind=target.kind, problem=str(error)[:300])
+            _log.warning(
+                "event-too-large", provider=adapter.name, kind=target.kind, problem=str(error)[:300],
+                workflow_run_id=outcome.workflow_run_id,
+            )  # fmt: skip
             outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
         except OutletError as error:
             # Not acknowledged, so the provider says it again, or the reconciliation finds it.
@@ -327,11 +340,15 @@ class Gateway:
             await self._serve(arrival, route, call, [told], outcome)
             return
         notice = facts.answered_by(configuration, report, run, self._time())
+        bind_call(run, configuration.user_id)
         attributes = {
             "offhook.provider": configuration.provider,
             "offhook.status": report.provider_status[:64],
+            "offhook.verified": True,
+            "offhook.repeated": outcome.repeated,
         }
-        with call_span("status", run, attributes=attributes):
+        began_ns = tracing.now_ns(time.perf_counter() - arrival.started)
+        with tracing.call_span(spans.STATUS, run, attributes=attributes, began_ns=began_ns):
             await self._outlet.emit(CALL_EVENTS, told)
             if notice is not None and report.answered_by is not None:
                 # Before the notice: an agent that comes after it finds it there.
@@ -452,6 +469,7 @@ class Gateway:
         if outcome.reason in (Reason.FOREIGN_TENANT, Reason.FOREIGN_CALL):
             # The run is somebody else's: nothing may be told about it. A media leg's status neither.
             return
+        bind_call(run, configuration.user_id)
         elapsed_s = time.perf_counter() - arrival.started
         kind = facts.kind_of(decision)
         metrics.INSTRUCTIONS.labels(configuration.provider, kind, outcome.reason or "").inc()
@@ -465,8 +483,24 @@ class Gateway:
             elapsed_s * 1000,
             self._time(),
         )
-        # Emitted together, durable together; the outlet keeps the order in which they are begun.
-        await asyncio.gather(*(self._outlet.emit(CALL_EVENTS, event) for event in (*told, served)))
+        attributes = {
+            "offhook.provider": configuration.provider,
+            "offhook.verified": True,
+            "offhook.repeated": outcome.repeated,
+            "offhook.instructions": kind,
+            "offhook.reason": outcome.reason or "",
+            "offhook.attempt": call.attempt,
+            "offhook.transfer": call.transferred or "",
+        }
+        with tracing.call_span(
+            spans.INSTRUCTIONS, run, attributes=attributes, began_ns=tracing.now_ns(elapsed_s)
+        ):
+            # Emitted together, durable together; the outlet keeps the order in which they are begun.
+            await asyncio.gather(*(self._outlet.emit(CALL_EVENTS, event) for event in (*told, served)))
+        _log.info(
+            "instructions-served", provider=configuration.provider, instructions=kind, reason=outcome.reason,
+            attempt=call.attempt,
+        )  # fmt: skip
 
     def _plan(
         self,
