@@ -147,3 +147,20 @@ async def test_only_compacted_topics_have_tombstones(database: Database) -> None
     async with database.write() as connection:
         with pytest.raises(ValueError, match="not compacted"):
             await outbox.append(connection, CALL_EVENTS, "k", None)
+
+
+async def test_a_process_that_ends_does_not_wait_for_what_is_stored_after_that(database: Database) -> None:
+    publisher = BrokenPublisher(1)
+    mine = relay(database, publisher)
+    await mine.drain()
+    await put(database, "early", "http://a")
+    draining = asyncio.create_task(mine.drain())
+    await asyncio.sleep(0.2)
+    assert not draining.done()
+    await put(database, "late", "http://b")
+    with pytest.raises(BusUnavailable):
+        await mine.flush_once()
+    async with asyncio.timeout(10):
+        await draining
+    async with database.read() as connection:
+        assert await outbox.backlog(connection) == 1

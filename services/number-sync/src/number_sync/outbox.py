@@ -160,10 +160,14 @@ class Relay:
         return taken.rowcount == 1
 
     async def drain(self) -> None:
-        """Wait until everything is published (bounded by the caller)."""
+        """Wait until everything is published that waits now (bounded by the caller). What comes later may be another
+        process's, and somebody will always have something to tell."""
+        async with self._database.read() as connection:
+            newest = (await connection.execute(select(func.max(outbox.c.seq)))).scalar_one() or 0
+        waits = select(outbox.c.seq).where(outbox.c.seq <= newest).limit(1)
         while True:
             async with self._database.read() as connection:
-                if not await backlog(connection):
+                if (await connection.execute(waits)).first() is None:
                     return
             self.wake()
             await asyncio.sleep(0.05)
