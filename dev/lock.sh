@@ -12,4 +12,5 @@ for group in bootstrap services simulator; do
     --format requirements-txt -o requirements/$group.lock
 done
 rm -f uv.lock # it names the index; the exported files are the lock
-if grep -nE 'https?://' requirements/*.lock; then echo "lock: an address got into a lock file" >&2; exit 1; fi
+$uv pip compile -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11 dev/checkov/requirements.in -o dev/checkov/requirements.lock
+if grep -nE 'https?://' requirements/*.lock dev/checkov/*.lock; then echo "lock: an address got into a lock file" >&2; exit 1; fi
