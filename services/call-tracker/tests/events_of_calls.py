@@ -107,16 +107,17 @@ class Call:
 
     def served(self, kind: Any = "connect", at: float = 1.0, reason: str | None = None) -> AnyEvent:
         data = InstructionsServed(
-            workflow_run_id=self.run, provider=self.provider, provider_call_id=self.call_id, kind=kind, reason=reason,
-            elapsed_ms=2.0,
+            workflow_run_id=self.run, provider=self.provider, account=self.account, provider_call_id=self.call_id,
+            kind=kind, reason=reason, elapsed_ms=2.0,
         )  # fmt: skip
         return self.event(data, at)
 
     def media_started(self, at: float = 3.0, epoch: int = 1) -> AnyEvent:
         return self.event(
             MediaStarted(
-                workflow_run_id=self.run, provider=self.provider, provider_call_id=self.call_id,
-                stream_id=f"MZ{epoch}", epoch=epoch, bridge="bridge-1", sample_rate=8000,
+                workflow_run_id=self.run, provider=self.provider, account=self.account,
+                provider_call_id=self.call_id, stream_id=f"MZ{epoch}", epoch=epoch, bridge="bridge-1",
+                sample_rate=8000,
             ), at,
         )  # fmt: skip
 
@@ -125,8 +126,9 @@ class Call:
     ) -> AnyEvent:
         return self.event(
             MediaStopped(
-                workflow_run_id=self.run, provider=self.provider, provider_call_id=self.call_id,
-                stream_id=f"MZ{epoch}", epoch=epoch, reason=reason, ended_by=ended_by, duration_ms=5000,
+                workflow_run_id=self.run, provider=self.provider, account=self.account,
+                provider_call_id=self.call_id, stream_id=f"MZ{epoch}", epoch=epoch, reason=reason,
+                ended_by=ended_by, duration_ms=5000,
                 quality=MediaQuality(caller_audio_ms=5000, agent_audio_ms=3000),
             ), at,
         )  # fmt: skip
@@ -144,7 +146,8 @@ class Call:
         return self.event(DtmfReceived(workflow_run_id=self.run, epoch=1, digit="5", at_ms=1000), at)
 
     def hangup_requested(self, by: Party = Party.AGENT, at: float = 8.0) -> AnyEvent:
-        return self.event(HangupRequested(workflow_run_id=self.run, requested_by=by), at)
+        whose = {"provider": self.provider, "account": self.account} if by is Party.AGENT else {}
+        return self.event(HangupRequested(workflow_run_id=self.run, requested_by=by, **whose), at)
 
     def dial_failed(self, at: float = 1.0, final: bool = True) -> AnyEvent:
         return self.event(
@@ -188,12 +191,16 @@ class Call:
 
     def transfer_requested(self, at: float = 6.0) -> AnyEvent:
         data = TransferRequested(
-            workflow_run_id=self.run, to_number="+14155550123", mode="cold", requested_by=Party.AGENT
-        )
+            workflow_run_id=self.run, provider=self.provider, account=self.account, to_number="+14155550123",
+            mode="cold", requested_by=Party.AGENT,
+        )  # fmt: skip
         return self.event(data, at)
 
     def transfer_ended(self, result: Any = "completed", at: float = 8.0) -> AnyEvent:
-        return self.event(TransferEnded(workflow_run_id=self.run, mode="cold", result=result), at)
+        data = TransferEnded(
+            workflow_run_id=self.run, provider=self.provider, account=self.account, mode="cold", result=result
+        )
+        return self.event(data, at)
 
     def transfer_failed(self, at: float = 6.5, code: str = "unsupported") -> AnyEvent:
         data = CommandFailed(
@@ -323,6 +330,27 @@ def from_elsewhere(draw: st.DrawFn, call: Call) -> AnyEvent:
 
 
 @st.composite
+def claims(draw: st.DrawFn, call: Call) -> AnyEvent:
+    """What a webhook of this account causes, whatever run it names."""
+    at, epoch = draw(_seconds), draw(st.integers(1, 3))
+    return draw(
+        st.sampled_from(
+            [
+                lambda: call.media_started(at, epoch),
+                lambda: call.media_stopped(at, epoch),
+                lambda: call.media_stopped(at, epoch, Party.PLATFORM, "agent-unreachable"),
+                lambda: call.hangup_requested(Party.AGENT, at),
+                lambda: call.transfer_requested(at),
+                lambda: call.transfer_ended("completed", at),
+                lambda: call.transfer_ended("busy", at),
+                lambda: call.served("hangup", at, "no-agent"),
+                lambda: call.served("refuse", at),
+            ]
+        )
+    )()
+
+
+@st.composite
 def hostile_sets(draw: st.DrawFn, begun: bool | None = None) -> list[AnyEvent]:
     """Events of one run in no sensible combination. `begun`: whether the call's beginning is among them."""
     provider = draw(st.sampled_from(["twilio", "vonage"]))
@@ -335,6 +363,7 @@ def hostile_sets(draw: st.DrawFn, begun: bool | None = None) -> list[AnyEvent]:
     events += draw(st.lists(statuses(own), max_size=7))
     events += draw(st.lists(statuses(foreign, leg="phone"), max_size=3))
     events += draw(st.lists(from_elsewhere(own), max_size=5))
+    events += draw(st.lists(claims(foreign), max_size=3))
     return events
 
 

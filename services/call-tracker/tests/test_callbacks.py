@@ -30,7 +30,7 @@ from events_of_calls import AnyEvent, shuffles
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.silence import Patience
 from offhook.events import (

@@ -6,8 +6,10 @@ from events_of_calls import NOON, Call, hostile_sets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_tracker.facts import LEG_LIMIT, MEDIA_LIMIT, Facts, decode, encode, gather, join, observe
+from call_tracker.facts import Facts, decode, encode
+from call_tracker.joining import FACT_LIMIT, LEG_LIMIT, MEDIA_LIMIT, gather, join
 from call_tracker.lifecycle import project
+from call_tracker.observing import observe
 from offhook.events import CallStatus, DtmfReceived, InstructionsServed, StatusReported
 
 facts = hostile_sets().map(gather)
@@ -56,6 +58,24 @@ def test_a_flood_of_foreign_legs_neither_grows_the_facts_nor_pushes_the_calls_ow
         known = join(known, observe(intruder.status("busy", 0, said_at=-1000, sequence=0)))
     assert len(known.legs) == LEG_LIMIT
     assert project("run-1", known).status is CallStatus.COMPLETED
+
+
+def test_a_flood_of_foreign_claims_neither_grows_the_facts_nor_pushes_the_calls_own_out() -> None:
+    call = Call()
+    known = gather(
+        [call.received(), call.transfer_ended("busy", 8), call.media_stopped(9), call.served("refuse", 9)]
+    )
+    before = project("run-1", known)
+    for number in range(2 * FACT_LIMIT):
+        intruder = Call(account=f"AC-foreign-{number}")
+        for event in (
+            intruder.transfer_ended("completed", 1),
+            intruder.media_stopped(1),
+            intruder.served("refuse", 1),
+        ):
+            known = join(known, observe(event))
+    assert max(len(part) for part in (known.told, known.latest, known.media)) == FACT_LIMIT == MEDIA_LIMIT
+    assert project("run-1", known) == before
 
 
 def test_media_sessions_are_bounded_and_the_earliest_stay() -> None:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_tracker.causes import END_REASONS
-from call_tracker.facts import Facts, encode, gather, join, observe
+from call_tracker.facts import Facts, encode
+from call_tracker.joining import gather, join
 from call_tracker.lifecycle import TRANSITIONS, project
+from call_tracker.observing import observe
 from offhook.events import TERMINAL_STATUSES, CallStatus, Party
 from offhook.records import CallState
 
@@ -286,6 +288,23 @@ def test_the_record_says_what_became_of_the_last_transfer() -> None:
     )
     assert record([*begun, call.transfer_failed(6.5)]).transfer == "unsupported"
     assert record([call.requested(transfer_of="run-0")]).transfer_of == "run-0"
+
+
+def test_what_another_account_tells_of_the_calls_transfers_and_audio_is_not_about_it() -> None:
+    call, intruder = Call(), Call(account="AC666", call_id="CA666")
+    begun = [
+        call.received(),
+        call.media_started(3),
+        call.transfer_requested(6),
+        call.transfer_ended("busy", 8),
+    ]
+    told = [
+        intruder.transfer_ended("completed", 9), intruder.transfer_requested(10), intruder.media_stopped(11),
+        intruder.served("hangup", 7, "no-agent"), intruder.hangup_requested(Party.AGENT, 12),
+    ]  # fmt: skip
+    ended = call.status("completed", 31)
+    assert record([*begun, *told]) == record(begun)
+    assert record([*begun, *told, ended]) == record([*begun, ended])
 
 
 def test_a_call_that_ends_after_it_was_put_through_says_so_unless_the_operator_ended_it() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from events_of_calls import NOON, Call
 
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.reconciliation import LeaseKeeper, Reconciliation, ask_about
 from call_tracker.silence import GIVE_UP_S, SILENCE_S, Stage

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from events_of_calls import NOON, AnyEvent, Call
 
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.silence import AFTERWARDS_S, GIVE_UP_S, SILENCE_S, Patience, Stage, stage_of
 from offhook.events import Party

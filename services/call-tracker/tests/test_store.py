@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from events_of_calls import NOON, AnyEvent, Call
 from sqlalchemy import Connection, func, select
 
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.store import (
     CallFilter,

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from events_of_calls import SESSION_KEY, AnyEvent, Call
 
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.settings import TrackerSettings
 from offhook.bus import Bus

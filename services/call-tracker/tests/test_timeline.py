@@ -9,7 +9,7 @@ from events_of_calls import NOON, AnyEvent, Call, hostile_sets
 from hypothesis import given
 
 from call_tracker.causes import END_REASONS
-from call_tracker.facts import gather
+from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.pages.call_view import CallView, view
 from call_tracker.pages.explanations import EXPLANATIONS, sentence

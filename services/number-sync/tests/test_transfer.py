@@ -322,6 +322,21 @@ async def test_when_the_waiting_caller_hangs_up_the_consultation_is_ended(
 
 
 @on_sqlite
+async def test_what_another_account_says_of_the_callers_transfer_changes_nothing(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        await worker.record_commands([order(desk, "cold")])
+        await desk.closed(RUN)
+        ended = TransferEnded(workflow_run_id=RUN, mode="cold", result="busy", provider="twilio")
+        await worker.observe_life([event(ended.model_copy(update={"account": "AC666"}))])
+        assert await state(database) == "moved"
+        await worker.observe_life([event(ended.model_copy(update={"account": ACCOUNT}))])
+        assert await state(database) == "over"
+
+
+@on_sqlite
 async def test_a_caller_who_cannot_be_sent_back_does_not_wait_for_ever(
     database: Database, desk: Desk, provider: CountingProvider
 ) -> None:

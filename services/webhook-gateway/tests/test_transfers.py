@@ -135,6 +135,16 @@ async def test_the_transfer_of_somebody_elses_call_is_not_told_whatever_workflow
         assert rig.events("call.instructions-served.v1") == []
 
 
+async def test_while_redis_is_away_what_another_account_says_of_a_transfer_is_told_as_its_own_word(rig):
+    foreign = transfer_path("no-such-workflow", "u2", rig.twilio_run, "completed", "CAmine", "t1")
+    fields = rig.twilio_fields(AccountSid=rig.other_sid, Direction="outbound-api")
+    await rig.twilio(foreign, pairs=fields, token=rig.other_token)
+    await rig.twilio(path_of(rig, "cold"), DialCallStatus="busy", CallStatus="in-progress")
+    told = [(each.provider, each.account, each.result) for each in transfers(rig)]
+    assert told == [("twilio", rig.other_sid, "completed"), ("twilio", rig.sid, "busy")]
+    assert len({event.id for event in rig.events("call.transfer-ended.v1")}) == 2
+
+
 async def test_when_the_answer_to_a_transfer_cannot_be_used_the_caller_comes_back_all_the_same(rig):
     failed = rig.public_url + path_of(rig, "cold")
     answer = await rig.twilio(rig.fallback, ErrorCode="11200", ErrorUrl=failed, CallStatus="in-progress")

@@ -12,10 +12,10 @@ Twilio promises no order of arrival and numbers only the events that were subscr
 timestamp. A machine that applies what comes first ends in a state that depends on the network's mood. So this
 module never applies an event to a state. It works in two steps:
 
-1. *Facts.* `observe` turns an event into the facts it tells. Facts of a call are kept per question ("when was
+1. *Facts.* `observing.observe` turns an event into the facts it tells. Facts of a call are kept per question ("when was
    it answered", "what did it cost"); where several events answer the same question, the earliest counts, by
    one canonical order (`Order`): the provider's sequence number, the provider's clock, our clock, the event's
-   id. `join` unites two sets of facts. It is commutative, associative and idempotent (a join-semilattice), so
+   id. `joining.join` unites two sets of facts. It is commutative, associative and idempotent (a join-semilattice), so
    whatever order, repetition or grouping the events came in, the same set of facts remains.
 2. *Record.* `project` computes the visible record from the facts, and from nothing else.
 
@@ -32,7 +32,9 @@ module never applies an event to a state. It works in two steps:
   answered.
 * *Whose event is it.* A call has one phone leg: provider, account and the provider's call id, as told by what
   began the call. Facts about any other leg are kept apart and never shown: a foreign account, another call of
-  the same account. Vonage's WebSocket leg (``leg="media"``) tells no facts about the call. While the
+  the same account. Vonage's WebSocket leg (``leg="media"``) tells no facts about the call. What
+  the gateway and the bridge tell because a webhook named the run (instructions, audio, transfers) counts only if that
+  webhook was the call's own account's: anybody can name a run. While the
   beginning is not known (lost or late), the record is provisional: it shows the leg that spoke first.
 * *Words we do not know* (``status=None``) move nothing.
 * *Asked instead of told.* When a call is silent for too long its provider is asked (`silence`), and the answer is a
@@ -59,6 +61,7 @@ from call_tracker.facts import (
     Origin,
     iso,
     lost,
+    own,
     parse_leg_key,
 )
 from offhook.events import TERMINAL_STATUSES, CallStatus, Party
@@ -160,6 +163,7 @@ def _phone_leg_key(facts: Facts) -> str | None:
 
 def project(workflow_run_id: str, facts: Facts) -> CallState:
     """The record of the call, from its facts alone."""
+    facts = own(facts)
     beginning = Beginning.of(facts.origins)
     key = _phone_leg_key(facts)
     leg = LegFacts() if key is None else facts.legs[key]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from call_tracker.facts import MEDIA_STARTED, ORIGINATE_FAILED, Facts, Origin, begun_us, lost
+from call_tracker.facts import MEDIA_STARTED, ORIGINATE_FAILED, Facts, Origin, begun_us, lost, own
 from call_tracker.lifecycle import origin_of, phone_leg
 from offhook.events import TERMINAL_STATUSES, CallStatus
 from offhook.records import CallState
@@ -112,6 +112,7 @@ class Patience:
 
 def stage_of(record: CallState, facts: Facts) -> Stage | None:
     """The stage of a call that may still move; None after its end."""
+    facts = own(facts)
     if record.status in TERMINAL_STATUSES:
         return Stage.DOUBTED if _is_doubted(record, facts) else None
     if any(name.startswith("hangup/") for name in facts.told):

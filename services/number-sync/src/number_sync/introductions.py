@@ -1,8 +1,8 @@
 """Tells the gateway and the bridge, through Redis, what they cannot know of a call that was dialled here.
 
 `offhook:call:{run}` is a hash: `direction`, `from`, `to` and `metadata` (JSON) are for the agent; `provider` and `account` say
-whose call it is, before the provider's first webhook does; `configuration` through which configuration it runs; `transfer_of` is the run whose caller waits to be put through to
-this call. Written before the provider is asked, kept for a day.
+whose call it is, before the provider's first webhook does, and `configuration` through which of the account's configurations it
+runs; `transfer_of` is the run whose caller waits to be put through to this call. Written before the provider is asked, kept for a day.
 """
 
 import json

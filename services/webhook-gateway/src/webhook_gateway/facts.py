@@ -15,7 +15,7 @@ from offhook.events import (
     TransferResult,
     new_event,
 )
-from offhook.events.calls import AnsweredBy, TransferMode
+from offhook.events.calls import AnsweredBy
 from offhook.identities import DERIVED_RUN, derived_id, inbound_run_id
 from offhook.providers.base import CallRequest, StatusReport
 from offhook.records import ConfigurationRecord
@@ -137,12 +137,22 @@ def answered_by(
 
 
 def transfer_ended(
-    transferred: Transferred, result: TransferResult, run: str, time: datetime
+    configuration: ConfigurationRecord,
+    transferred: Transferred,
+    result: TransferResult,
+    run: str,
+    time: datetime,
 ) -> Event[EventData]:
-    """What became of a transfer. One event for one transfer, whoever asks how often."""
-    mode: TransferMode = "cold" if transferred.word == "cold" else "warm"
-    data = TransferEnded(workflow_run_id=run, mode=mode, result=result, transfer_id=transferred.transfer_id)
-    return _event(data, run, time, transferred.transfer_id)
+    """What became of a transfer. One event for one transfer of one account, whoever asks how often."""
+    data = TransferEnded(
+        workflow_run_id=run,
+        provider=configuration.provider,
+        account=configuration.account,
+        mode="cold" if transferred.word == "cold" else "warm",
+        result=result,
+        transfer_id=transferred.transfer_id,
+    )
+    return _event(data, run, time, configuration.provider, configuration.account, transferred.transfer_id)
 
 
 def instructions_served(

@@ -140,8 +140,9 @@ class _Arrival:
 @dataclass(frozen=True, slots=True)
 class _Call:
     """The call that gets instructions. `attempt` is the number of the connect that is asked for; `party` says
-    who calls whom, where the request does, and through which configuration where that is decided. `after` names the last transfer it came back from, `transferred` is what became
-    of one that is just over. `begins`: it is an inbound call's first question, and counts against limits."""
+    who calls whom, where the request does, and through which configuration where that is decided. `after` names the last
+    transfer it came back from, `transferred` is what became of one that is just over. `begins`: it is an inbound call's
+    first question, and counts against limits."""
 
     workflow_run_id: str
     provider_call_id: str
@@ -436,7 +437,7 @@ class Gateway:
             arrival.proven.configurations, known.workflow_id, known.user_id, self._records.workflow
         )
         call = _Call(run, transferred.provider_call_id, 1, after=transferred.transfer_id, transferred=result)
-        told = facts.transfer_ended(transferred, result, run, self._time())
+        told = facts.transfer_ended(route.configuration, transferred, result, run, self._time())
         await self._serve(arrival, route, call, [told], outcome)
 
     async def _serve(

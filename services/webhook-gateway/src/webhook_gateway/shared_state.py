@@ -11,7 +11,8 @@ connects are counted in this process alone.
 | `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
 | `offhook:call-of:{run}` | gateway | the only call that may act for the run |
 | `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, `answered_by`, for the
-bridge to tell the agent; `configuration`: the id of the one it runs through; of a dialled call `provider` and `account`, and `transfer_of`: the run that waits to be joined |
+bridge to tell the agent; `configuration`: the id of the one it runs through;
+of a dialled call `provider` and `account`, and `transfer_of`: the run that waits to be joined |
 | `offhook:connects:{run}` | gateway | connects in the running window |
 | `offhook:delivery:{digest}` | gateway | a delivery whose retry would be known by it (provider, account, key) |
 | `offhook:jti:{provider}:{jti}` | gateway | first use of a signed token: when, and the digest of the request

@@ -174,10 +174,12 @@ class MediaQuality(EventData):
 
 
 class MediaStarted(CallEventData):
-    """A provider's audio socket was accepted: the caller can be heard. `epoch` counts the sessions of a call from 1."""
+    """A provider's audio socket was accepted: the caller can be heard. `epoch` counts the sessions of a call from 1.
+    `account`: whose call it is; not known of old events."""
 
     TYPE: ClassVar[str] = "media.started.v1"
     provider: str
+    account: str | None = None
     provider_call_id: str
     stream_id: str
     epoch: int
@@ -186,10 +188,12 @@ class MediaStarted(CallEventData):
 
 
 class MediaStopped(CallEventData):
-    """A media session ended. `reason` is one of the bridge's documented words; `ended_by` who closed it."""
+    """A media session ended. `reason` is one of the bridge's documented words; `ended_by` who closed it. `account`: whose
+    call it is; not known of old events."""
 
     TYPE: ClassVar[str] = "media.stopped.v1"
     provider: str
+    account: str | None = None
     provider_call_id: str
     stream_id: str
     epoch: int
@@ -229,9 +233,12 @@ class DtmfReceived(CallEventData):
 
 
 class HangupRequested(CallEventData):
-    """Somebody wants the call to end; the provider's own event says when it has ended."""
+    """Somebody wants the call to end; the provider's own event says when it has ended. `provider` and `account` where it
+    comes from an agent: whose call he has."""
 
     TYPE: ClassVar[str] = "call.hangup-requested.v1"
+    provider: str | None = None
+    account: str | None = None
     requested_by: Party
     reason: str = ""
 
@@ -266,9 +273,12 @@ class CallObserved(CallEventData):
 
 
 class TransferRequested(CallEventData):
-    """Somebody wants the far end to talk with somebody else. `consult_run_id`: the call to that party (warm)."""
+    """Somebody wants the far end to talk with somebody else. `consult_run_id`: the call to that party (warm). `provider` and
+    `account` where it comes from an agent: whose call he has."""
 
     TYPE: ClassVar[str] = "call.transfer-requested.v1"
+    provider: str | None = None
+    account: str | None = None
     to_number: str
     mode: TransferMode
     requested_by: Party
@@ -277,9 +287,12 @@ class TransferRequested(CallEventData):
 
 class TransferEnded(CallEventData):
     """What became of a transfer. `completed`: the two were connected; after anything else the agent has the call again.
-    `transfer_id` tells it from the call's other transfers."""
+    `transfer_id` tells it from the call's other transfers. `provider` and `account` say whose word it is, or whose call: it
+    is not about a call of another account. Old events do not say it."""
 
     TYPE: ClassVar[str] = "call.transfer-ended.v1"
+    provider: str | None = None
+    account: str | None = None
     mode: TransferMode
     result: TransferResult
     detail: str | None = None

@@ -20,8 +20,10 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode, join, observe
+from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode
+from call_tracker.joining import join
 from call_tracker.lifecycle import project
+from call_tracker.observing import observe
 from call_tracker.silence import Patience
 from call_tracker.store.errors import LostRace
 from call_tracker.store.outbox import outbox_row

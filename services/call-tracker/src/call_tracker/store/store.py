@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.facts import Beginning, decode
+from call_tracker.observing import CLAIMS
 from call_tracker.silence import Patience
 from call_tracker.store.calls import Advance, advance, micros, upsert
 from call_tracker.store.database import Database
@@ -25,6 +26,7 @@ from offhook.topics import CALL_EVENTS as CALL_EVENTS_TOPIC
 from offhook.topics import Topic
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ACCOUNTS_WORDS: Final = frozenset(f"offhook.{kind.TYPE}" for kind in (StatusReported, *CLAIMS))
 
 Clock = Callable[[], datetime]
 """The time now, aware."""
@@ -158,7 +160,7 @@ class Store:
     async def story(self, user_id: str, run: str, limit: int) -> Story | None:
         """A call of `user_id` with its first `limit` events.
 
-        Callbacks of another account about this run are in the log, and not in the story: they are somebody else's.
+        What another account told about this run, or caused, is in the log, and not in the story: it is somebody else's.
         """
         call = select(CALLS.c.record, CALLS.c.facts).where(
             CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id
@@ -281,7 +283,7 @@ async def _earlier(connection: AsyncConnection, idempotency: Idempotency) -> Ans
 
 
 def _account_of(event: StoredEvent) -> str | None:
-    if event.type != f"offhook.{StatusReported.TYPE}":
+    if event.type not in _ACCOUNTS_WORDS:
         return None
     return msgspec.json.decode(event.data, type=_Told).account
 

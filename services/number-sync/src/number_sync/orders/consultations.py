@@ -74,11 +74,11 @@ async def _of_the_caller(
     connection: AsyncConnection, row: TransferRow, data: CallEventData, now: int
 ) -> None:
     if isinstance(data, TransferEnded):
-        if data.transfer_id not in (None, row.transfer_id):
-            return  # an earlier one's, told late or twice
+        if data.transfer_id not in (None, row.transfer_id) or not _is_of_its_account(data, row):
+            return  # an earlier one's, told late or twice; or another account's word
         if row.state in (transfers.MOVED, transfers.RETURNING, transfers.ASKED):
             await transfers.advance(connection, row, transfers.OVER, now=now, result=data.result)
-    elif isinstance(data, MediaStopped):
+    elif isinstance(data, MediaStopped) and _is_of_its_account(data, row):
         # The provider took the caller away from the agent; should its answer be lost, this is the sign that it did.
         # If it has not been asked yet, the stream ended for another reason, and the caller is still to be transferred.
         if (
@@ -105,6 +105,8 @@ async def _of_the_consultation(
             await transfers.advance(connection, row, transfers.JOINED, now=now, result="completed")
             ended = TransferEnded(
                 workflow_run_id=row.workflow_run_id,
+                provider=row.provider,
+                account=row.account,
                 mode="warm",
                 result="completed",
                 transfer_id=row.transfer_id,
@@ -124,6 +126,11 @@ async def _of_the_consultation(
         if isinstance(data, CommandFailed) and data.code == "outcome-unknown" and row.consult_run_id:
             # It may ring yet, and nobody would be there.
             await transfer.end_call(connection, row, row.consult_run_id, None, "transfer-over", now)
+
+
+def _is_of_its_account(data: TransferEnded | MediaStopped, row: TransferRow) -> bool:
+    """Anybody's verified webhook may name any run. Old events do not say whose they are."""
+    return data.account is None or (data.provider, data.account) == (row.provider, row.account)
 
 
 def _is_its_own(data: StatusReported, row: TransferRow) -> bool:

@@ -8,7 +8,7 @@ The consumer writes a command down and Kafka may forget it; the worker carries i
 Outcomes and the events that tell them are one transaction.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
@@ -18,7 +18,7 @@ from number_sync.database import insert_if_absent
 from number_sync.orders import dials as claims
 from number_sync.orders.command import KINDS, LOOKS, Command, Order, kind_of, order_of
 from number_sync.orders.telling import tell
-from number_sync.schema import commands, dials
+from number_sync.schema import commands, configurations, dials
 from offhook.bus.errors import PoisonError
 from offhook.events import CommandFailed, Event, EventData, HangUp, Observe, Originate, Transfer
 from offhook.identities import derived_id, is_id
@@ -254,17 +254,32 @@ async def give_back(connection: AsyncConnection, transfer_id: str, transfer: Tra
     )
 
 
-async def unconfirmed(connection: AsyncConnection, ended: Mapping[str, str]) -> list[str]:
-    """The looks that are no longer needed: `ended` says of which runs which call (by the provider's id) is over."""
+async def unconfirmed(connection: AsyncConnection, ended: Collection[tuple[str, str, str, str]]) -> list[str]:
+    """The looks that are no longer needed: `ended` says which calls are over, by run, provider, account and the provider's
+    id."""
     if not ended:
         return []
     rows = await connection.execute(
-        select(commands.c.command_id, commands.c.workflow_run_id, commands.c.data).where(
-            commands.c.workflow_run_id.in_(ended), commands.c.kind == "confirm", commands.c.state == OPEN
+        select(
+            commands.c.command_id,
+            commands.c.workflow_run_id,
+            commands.c.data,
+            configurations.c.provider,
+            configurations.c.account,
+        )
+        .join(configurations, configurations.c.id == commands.c.configuration_id)
+        .where(
+            commands.c.workflow_run_id.in_({run for run, *_ in ended}),
+            commands.c.kind == "confirm",
+            commands.c.state == OPEN,
         )
     )
     # Anybody's verified callback may name any run; whose call it is only its own provider knows.
-    return [row.command_id for row in rows if row.data["provider_call_id"] == ended[row.workflow_run_id]]
+    return [
+        row.command_id
+        for row in rows
+        if (row.workflow_run_id, row.provider, row.account, row.data["provider_call_id"]) in ended
+    ]
 
 
 async def confirmed(connection: AsyncConnection, command_ids: Collection[str], *, now: int) -> None:

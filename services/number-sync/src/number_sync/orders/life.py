@@ -53,7 +53,12 @@ async def observe(database: Database, events: Sequence[Event[EventData]], clock:
 
 async def _confirm(database: Database, events: Sequence[Event[EventData]], clock: Clock) -> None:
     ended = {
-        event.data.workflow_run_id: event.data.provider_call_id
+        (
+            event.data.workflow_run_id,
+            event.data.provider,
+            event.data.account,
+            event.data.provider_call_id,
+        )
         for event in events
         if isinstance(event.data, StatusReported)
         and event.data.leg == "phone"

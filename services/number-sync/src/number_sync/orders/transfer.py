@@ -144,6 +144,8 @@ async def not_given_back(
     await transfers.advance(connection, transfer, transfers.OVER, now=now)
     ended = TransferEnded(
         workflow_run_id=command.run_id,
+        provider=transfer.provider,
+        account=transfer.account,
         mode="warm",
         result=transfer.result or "failed",
         detail=reason.code,
