@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -49,12 +50,12 @@ def without_main_cluster() -> None:
         settings.write_text("\n".join([*lines, "create_main_cluster = false", ""]))
 
 
-def _apt(reason: str, names: str, *arguments: str) -> None:
+def _apt(reason: str, names: str, *arguments: str, folder: str | None = None) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
             [*_APT, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=_TIMEOUT_S, check=False,
+            timeout=_TIMEOUT_S, check=False, cwd=folder,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise DevError(f"{reason}, and apt-get did not finish installing {names} in time.") from error
@@ -62,3 +63,25 @@ def _apt(reason: str, names: str, *arguments: str) -> None:
         words = (done.stderr or done.stdout).strip().splitlines()
         said = words[-1][:300] if words else f"exit code {done.returncode}"
         raise DevError(f"{reason}, and apt-get could not install {names}: {said}")
+
+
+def unpack(*packages: str, into: Path, reason: str, say: Say) -> Path:
+    """Put what Debian packages hold below `into`, without installing them: no daemon starts, nothing of the system changes.
+
+    Their dependencies are not fetched: for programs that need the C library alone. Returns `into`. Raises `DevError`.
+    """
+    names = " ".join(packages)
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise DevError(
+            f"{reason}, and this is no Debian: put the programs of {names} on the PATH and try again."
+        )
+    say(f"{reason}: fetching {names}")
+    if can_install():
+        _apt(reason, names, "update")
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="offhook-debian-") as folder:
+        Path(folder).chmod(0o755)  # apt fetches as a user of its own
+        _apt(reason, names, "-o", "APT::Sandbox::User=root", "download", *packages, folder=folder)
+        for archive in sorted(Path(folder).glob("*.deb")):
+            subprocess.run(["dpkg-deb", "-x", str(archive), str(into)], check=True, timeout=_TIMEOUT_S)
+    return into

@@ -1,0 +1,135 @@
+"""The alerts: each fires when it should and stays quiet when it should, names metrics that exist, and has a runbook."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from alert_cases import CASES, Series
+from promql import metrics_in, objections
+
+from offhook_dev.alerting import ALERTS, OBJECTIVES, Alert, pages
+from offhook_dev.prometheus import run_tool
+from offhook_dev.stack import repository
+
+pytestmark = [pytest.mark.observability, pytest.mark.real]
+
+_ROOT: Final = repository()
+_ALERTS: Final = {alert.name: alert for alert in ALERTS}
+
+
+def _judged(folder: Path, alerts: Sequence[str], tests: list[dict[str, Any]]) -> Path:
+    """A file for promtool: tests of these alerts, with the recorded series they ask for; all rules would take minutes."""
+    asked = {name for alert in alerts for name in metrics_in(_ALERTS[alert].expr)}
+    objectives = {name.split(":")[1] for name in asked if name.startswith("offhook:")}
+    rules: list[dict[str, Any]] = []
+    for name in pages():
+        for group in yaml.safe_load((_ROOT / name).read_text())["groups"]:
+            chosen = [
+                rule
+                for rule in group["rules"]
+                if rule.get("alert") in alerts or rule.get("record", "::").split(":")[1] in objectives
+            ]
+            rules += [{"name": group["name"], "rules": chosen}] if chosen else []
+    rule_file, file = folder / f"{alerts[0]}-rules.yaml", folder / f"{alerts[0]}.yaml"
+    rule_file.write_text(yaml.safe_dump({"groups": rules}, width=1000))
+    body = {"rule_files": [rule_file.name], "evaluation_interval": "1m", "tests": tests}
+    file.write_text(yaml.safe_dump(body, width=1000))
+    return file
+
+
+def _test(alert: Alert, series: Series, at: int, *, fires: bool) -> dict[str, Any]:
+    """While it fires, it has the labels that its summary tells people about."""
+    labels = sorted(set(re.findall(r"\$labels\.(\w+)", alert.summary)))
+    has = "".join(f',{label}!=""' for label in labels)
+    asked = f'count(ALERTS{{alertname="{alert.name}",alertstate="firing"{has if fires else ""}}}) > bool 0'
+    return {
+        "name": f"{alert.name} {'fires' if fires else 'stays quiet'}",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": asked,
+                "eval_time": f"{at}m",
+                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+            }
+        ],
+    }
+
+
+def test_every_alert_is_shown_to_fire_and_to_stay_quiet() -> None:
+    assert set(CASES) == set(_ALERTS)
+
+
+def test_the_files_are_what_the_code_says() -> None:
+    for name, text in pages().items():
+        assert (_ROOT / name).read_text() == text, f"{name} is stale: run `make docs` and commit"
+
+
+def test_promtool_finds_nothing_wrong() -> None:
+    for name in pages():
+        assert "SUCCESS" in run_tool("promtool", "check", "rules", str(_ROOT / name))
+
+
+def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should(tmp_path: Path) -> None:
+    files = []
+    for name, case in CASES.items():
+        alert = _ALERTS[name]
+        tests = [
+            _test(alert, case.fires, case.at, fires=True),
+            _test(alert, case.quiet, case.at, fires=False),
+        ]
+        files.append(str(_judged(tmp_path, [name], tests)))
+    run_tool("promtool", "test", "rules", *files)
+
+
+def test_nothing_fires_that_only_needs_calls_while_there_are_none(tmp_path: Path) -> None:
+    """A fresh installation, healthy and idle: all services are up, nobody calls."""
+    series: dict[str, str] = {}
+    for job in ("webhook-gateway", "media-bridge", "call-tracker", "number-sync"):
+        own = f'job="{job}",instance="{job}"'
+        series |= {
+            f"up{{{own}}}": "1x60",
+            f"offhook_ready{{{own}}}": "1x60",
+            f"offhook_draining{{{own}}}": "0x60",
+        }
+    series |= {"offhook_calls_active": "0x60", 'offhook_media_capacity{instance="media-bridge"}': "1000x60"}
+    quiet = {
+        "name": "an idle installation",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": "ALERTS", "eval_time": "45m", "exp_samples": []}],
+    }
+    run_tool("promtool", "test", "rules", str(_judged(tmp_path, list(_ALERTS), [quiet])))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_asks_for_metrics_and_labels_that_exist(alert: Alert) -> None:
+    assert list(objections(alert.expr)) == []
+
+
+def test_the_recording_rules_ask_for_metrics_and_labels_that_exist() -> None:
+    for group in yaml.safe_load((_ROOT / "deploy/prometheus/rules.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            assert list(objections(rule["expr"])) == [], rule["record"]
+
+
+def test_an_objective_looks_at_a_bucket_that_its_histogram_has() -> None:
+    from offhook.telemetry.metrics import METRICS
+
+    buckets = {metric.name: metric.buckets for metric in METRICS}
+    for objective in OBJECTIVES:
+        for name in metrics_in(objective.good):
+            for bound in re.findall(r'le="([\d.]+)"', objective.good):
+                assert float(bound) in buckets[name.removesuffix("_bucket")], objective.name
+                assert "." in bound, "Prometheus' text format writes bounds with a point"
+
+
+def test_names_are_unique_and_say_little_enough_to_be_read_at_night() -> None:
+    assert len(_ALERTS) == len(ALERTS)
+    for alert in ALERTS:
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", alert.name)
+        assert alert.summary.endswith("."), alert.name
+        assert len(alert.summary) < 180, alert.name
