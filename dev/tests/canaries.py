@@ -5,17 +5,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from redis.asyncio import Redis
 
 # So much from the middle of a secret gives it away: a mask shows its end, a truncated line its beginning.
@@ -118,46 +113,6 @@ def _forms(core: bytes) -> Iterator[bytes]:
 
 
 # --- places ------------------------------------------------------------------------------------------------------------
-
-
-class TraceStore:
-    """Takes spans in, as a collector does (OTLP over HTTP). Start with `async with`."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.url = ""
-
-    async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_post("/v1/traces", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-    async def _take(self, request: web.Request) -> web.Response:
-        self.requests.append(ExportTraceServiceRequest.FromString(await request.read()))
-        return web.Response(
-            body=ExportTraceServiceResponse().SerializeToString(), content_type="application/x-protobuf"
-        )
-
-    @property
-    def services(self) -> set[str]:
-        """Who has sent spans."""
-        return {
-            attribute.value.string_value
-            for request in self.requests
-            for resource in request.resource_spans
-            for attribute in resource.resource.attributes
-            if attribute.key == "service.name"
-        }
-
-    def content(self) -> bytes:
-        return b"\n".join(str(request).encode() for request in self.requests)
 
 
 async def kafka_content(bootstrap: str) -> Places:

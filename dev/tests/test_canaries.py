@@ -25,7 +25,6 @@ from canaries import (
     Canary,
     Find,
     Places,
-    TraceStore,
     command_lines,
     files_below,
     kafka_content,
@@ -42,6 +41,7 @@ from carrier_sim.rest_faults import RestFault
 from carrier_sim.vonage.applications import new_private_key
 from offhook.identities import INBOUND_PATH, status_path
 from offhook.security.sessions import COOKIE
+from offhook_dev.otlp import TraceStore
 from offhook_dev.postgres import PostgresServer
 from offhook_dev.simulated import PERSON
 from offhook_dev.stack import DEMO_USER, SERVICES

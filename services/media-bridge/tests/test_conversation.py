@@ -50,6 +50,9 @@ class World:
     def answered(self, seconds: float) -> None:
         self.told.append(("answered", round(seconds, 2)))
 
+    def interrupted(self, heard_ms: int, discarded_ms: int) -> None:
+        self.told.append(("interrupted", heard_ms, discarded_ms))
+
     def agent_fault(self, code: str, message: str) -> None:
         self.told.append(("fault", code))
 

@@ -6,7 +6,7 @@ that does not exist, or is somebody else's, is None.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ from offhook.events import (
 from offhook.events.calls import CallEventData
 from offhook.identities import is_id, new_id
 from offhook.records import CallState, ConfigurationRecord
+from offhook.telemetry import spans
+from offhook.telemetry.tracing import call_span, current_in_call, now_ns
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS
 
 PATIENCE_S: Final = 1.5
@@ -166,7 +168,7 @@ class Actions:
             )
             return Request([self._event(asked)], [(CALL_COMMANDS, self._event(command))])
 
-        return await self._ask(user, run, make)
+        return await self._ask(user, run, make, spans.HANG_UP_ASKED)
 
     async def transfer(self, user: str, run: str, to: str, mode: TransferMode) -> CallState | None:
         """Ask for the far end to be put through to `to`. Refuses numbers that may not be called, `call-ended`,
@@ -208,7 +210,7 @@ class Actions:
             )
             return Request([self._event(asked)], [(CALL_COMMANDS, self._event(command))])
 
-        return await self._ask(user, run, make)
+        return await self._ask(user, run, make, spans.TRANSFER_ASKED, mode)
 
     async def look_up(self, user: str, run: str) -> CallState | None:
         """Ask the provider what became of the call, also after its end (what it cost)."""
@@ -216,12 +218,30 @@ class Actions:
         def make(record: CallState) -> Request:
             return Request(commands=[(CALL_COMMANDS, self._event(observe(record, "operator")))])
 
-        return await self._ask(user, run, make)
+        return await self._ask(user, run, make, spans.LOOK_UP_ASKED)
 
     # --- parts ---------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, user: str, run: str, make: Callable[[CallState], Request]) -> CallState | None:
-        record = await self._store.request(user, run, make) if is_id(run) else None
+    async def _ask(
+        self, user: str, run: str, make: Callable[[CallState], Request], name: str, mode: str = ""
+    ) -> CallState | None:
+        attributes = {"offhook.requested_by": Party.OPERATOR.value, "offhook.mode": mode}
+        began_ns = now_ns()
+
+        def traced(record: CallState) -> Request:
+            request = make(
+                record
+            )  # what raises here, or is somebody else's, has no place in the call's trace
+            with call_span(name, run, attributes=attributes, began_ns=began_ns):
+                return Request(
+                    [replace(event, traceparent=current_in_call(run)) for event in request.events],
+                    [
+                        (topic, replace(event, traceparent=current_in_call(run)))
+                        for topic, event in request.commands
+                    ],
+                )
+
+        record = await self._store.request(user, run, traced) if is_id(run) else None
         if record is not None:
             self._outbox.wake()
         return record
@@ -282,12 +302,13 @@ class Actions:
         }
         requested = self._event(CallRequested(**common, **wishes, account=call.configuration.account), now)
         originate = self._event(Originate(**common, **wishes), now)
-        return await self._store.request_call(
-            requested,
-            [(CALL_EVENTS, requested), (CALL_COMMANDS, originate)],
-            answer(Begun(**common, requested_at=now)),
-            idempotency,
-        )
+        with call_span(spans.CALL_ASKED, run, attributes={"offhook.provider": call.configuration.provider}):
+            return await self._store.request_call(
+                requested,
+                [(CALL_EVENTS, requested), (CALL_COMMANDS, originate)],
+                answer(Begun(**common, requested_at=now)),
+                idempotency,
+            )
 
     def _event(self, data: CallEventData, now: datetime | None = None) -> Event[EventData]:
         return new_event(data, source=SOURCE, time=now or self._clock(), subject=data.workflow_run_id)

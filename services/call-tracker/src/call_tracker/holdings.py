@@ -1,22 +1,29 @@
-"""What users have, as number-sync publishes it: configurations, numbers, workflows, held in memory."""
+"""What users have, as number-sync publishes it: configurations, numbers, workflows, held in memory; and the installation's
+own address."""
 
 from collections.abc import Iterable
 
 from offhook.bus import Bus
-from offhook.records import ConfigurationRecord, NumberRecord, WorkflowRecord
-from offhook.topics import CONFIGURATIONS, NUMBERS, WORKFLOWS
+from offhook.records import ConfigurationRecord, NumberRecord, PublicUrlRecord, WorkflowRecord
+from offhook.topics import CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS
 
 
 class Directories:
-    """The three directories, indexed for dialling. Make it before the bus starts."""
+    """The directories, indexed for dialling. Make it before the bus starts."""
 
     def __init__(self, bus: Bus) -> None:
         self._configurations = bus.directory(CONFIGURATIONS, ConfigurationRecord)
         self._numbers = bus.directory(NUMBERS, NumberRecord)
         self._workflows = bus.directory(WORKFLOWS, WorkflowRecord)
+        self._settings = bus.directory(SETTINGS, PublicUrlRecord)
         self._configurations.add_index("user", lambda record: record.user_id)
         self._numbers.add_index("configuration", lambda record: record.configuration_id)
         self._workflows.add_index("user", lambda record: record.user_id)
+
+    def public_url(self) -> str | None:
+        """Where the installation is reached from outside, without a slash at the end."""
+        record = self._settings.get(PublicUrlRecord.KEY)
+        return None if record is None else record.url
 
     def workflow(self, workflow_id: str) -> WorkflowRecord | None:
         return self._workflows.get(workflow_id)

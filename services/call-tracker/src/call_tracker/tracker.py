@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -26,7 +26,15 @@ LASTING: Final = (StoreRefusal, ValueError, ArithmeticError)
 class Tracker:
     """Takes batches of call events. Safe to repeat: known events are skipped."""
 
-    def __init__(self, store: Store, outbox: Outbox, tracing: Tracing, leases: CallLeases) -> None:
+    def __init__(
+        self,
+        store: Store,
+        outbox: Outbox,
+        tracing: Tracing,
+        leases: CallLeases,
+        public_url: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._public_url = public_url
         self._store = store
         self._outbox = outbox
         self._tracing = tracing
@@ -97,6 +105,7 @@ class Tracker:
         metrics.CALLS_ENDED.labels(provider, direction, status).inc()
         reason = record.end_reason or "unknown"
         metrics.CALL_ENDS.labels(provider, reason, fault_of(reason, record.ended_by)).inc()
+        call_url = self._call_url(record.workflow_run_id)
         log.info(
             "call ended",
             workflow_run_id=record.workflow_run_id,
@@ -105,20 +114,38 @@ class Tracker:
             end_reason=record.end_reason,
             ended_by=record.ended_by.value if record.ended_by else None,
             talk_ms=record.talk_ms,
+            call_url=call_url,
         )
-        if record.ended_at is not None:
-            ended_ns = _nanoseconds(record.ended_at)
-            self._tracing.emit_call_span(
-                record.workflow_run_id,
-                began_ns=_nanoseconds(record.requested_at) if record.requested_at else ended_ns,
-                ended_ns=ended_ns,
-                attributes={
-                    "offhook.provider": provider,
-                    "offhook.direction": direction,
-                    "offhook.status": status,
-                    "offhook.end_reason": record.end_reason or "",
-                },
-            )
+        if record.ended_at is None:
+            return
+        ended_ns = _nanoseconds(record.ended_at)
+        fault = fault_of(reason, record.ended_by)
+        known = {
+            "offhook.provider": provider,
+            "offhook.direction": direction,
+            "offhook.status": status,
+            "offhook.end_reason": record.end_reason,
+            "offhook.ended_by": record.ended_by.value if record.ended_by else None,
+            "offhook.user_id": record.user_id,
+            "offhook.workflow_id": record.workflow_id,
+            "offhook.provider_call_id": record.provider_call_id,
+            "offhook.talk_ms": record.talk_ms,
+            "offhook.reconciled": record.reconciled,
+            "offhook.fault": fault,
+            "offhook.call_url": call_url,
+        }
+        self._tracing.emit_call_span(
+            record.workflow_run_id,
+            began_ns=_nanoseconds(record.requested_at) if record.requested_at else ended_ns,
+            ended_ns=ended_ns,
+            attributes={name: value for name, value in known.items() if value is not None},
+            error=None if fault == "none" else reason,
+        )
+
+    def _call_url(self, workflow_run_id: str) -> str | None:
+        """The page of the call; None while nobody knows where the installation is reached."""
+        base = self._public_url()
+        return None if base is None else f"{base}/calls/{workflow_run_id}"
 
 
 def _nanoseconds(moment: str) -> int:

@@ -23,10 +23,12 @@ from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings
 from media_bridge.shared_state import SharedState
 from media_bridge.taps import TapWriter
+from offhook.bus.hops import heard
 from offhook.events import Event, EventData
 from offhook.http import ListenError
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
+from offhook.topics import CALL_NOTICES
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -164,7 +166,9 @@ class Bridge:
         """What the agent of a call shall be told, if the call is one of ours."""
         for call in self._calls:
             if call.workflow_run_id == event.subject and call.started:
+                span = heard(CALL_NOTICES, event)
                 call.take_notice(event.data)
+                span.end()
 
     # --- for calls
     # ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
 from media_bridge.control import CallControl
 from media_bridge.conversation import Conversation
 from media_bridge.facts import SessionFacts
+from media_bridge.session_trace import SessionTrace
 from media_bridge.shared_state import Claim, Prior
 from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
 from media_bridge.stream_tap import StreamTap
@@ -32,7 +33,6 @@ from offhook.providers.base import Frame as Message
 from offhook.providers.base import Ignored, MediaError, StreamStarted
 from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.logging import bind_call
-from offhook.telemetry.tracing import call_traceparent
 
 if TYPE_CHECKING:
     from media_bridge.bridge import Bridge
@@ -88,6 +88,9 @@ class Call(MessageSocket):
         self._bridge = bridge
         self._admission = admission
         self._server = admission.adapter.media_server()
+        self._trace = SessionTrace(
+            admission.workflow_run_id, admission.adapter.name, admission.workflow.agent_protocol
+        )
         self._opened_at = time.monotonic()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._conversation: Conversation | None = None
@@ -234,6 +237,9 @@ class Call(MessageSocket):
         response = metrics.RESPONSE_SECONDS.labels(self._admission.workflow.agent_protocol)
         response.observe(seconds, self._exemplar)
 
+    def interrupted(self, heard_ms: int, discarded_ms: int) -> None:
+        self._trace.interrupted(heard_ms, discarded_ms)
+
     def agent_fault(self, code: str, message: str) -> None:
         self._fault("agent", code, message)
 
@@ -275,13 +281,17 @@ class Call(MessageSocket):
     def _refuse(self, reason: str) -> None:
         provider = self._admission.adapter.name
         metrics.MEDIA_REFUSED.labels(provider, reason).inc()
-        _log.warning("socket-refused", reason=reason, provider=provider, workflow_run_id=self.workflow_run_id)
+        self._trace.refused(reason)
+        _log.warning(
+            "socket-refused", reason=reason, provider=provider, workflow_run_id=self.workflow_run_id,
+            user_id=self._admission.workflow.user_id,
+        )  # fmt: skip
         self.close(_POLICY, "refused")
         self._bridge.closed(self)
 
     async def _live(self, granted: Granted, started: StreamStarted) -> None:
         run = self.workflow_run_id
-        with bind_call(run, self._admission.workflow.user_id):
+        with bind_call(run, self._admission.workflow.user_id), self._trace.session():
             try:
                 prior = await self._bridge.state.introduce(run, granted.token.nonce, granted.token.expires_at)
                 if prior.token_used:
@@ -335,6 +345,7 @@ class Call(MessageSocket):
         facts.media_started()
         if self._tap is not None:
             self._tap.identify(started.stream_id, claim.epoch)
+        self._trace.began(bridge.settings.bridge_id, claim.epoch, started.sample_rate)
         gauge = metrics.MEDIA_SESSIONS.labels(configuration.provider, workflow.agent_protocol)
         gauge.inc()
         _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
@@ -399,7 +410,7 @@ class Call(MessageSocket):
                 attempt += 1
                 began = time.monotonic()
                 try:
-                    self._agent = agent = await self._dial(conversation, attempt)
+                    self._agent = agent = await self._dial(conversation, attempt, again=resume is not None)
                 except AgentUnreachableError as error:
                     in_vain += 1
                     metrics.AGENT_CONNECTS.labels(
@@ -411,7 +422,10 @@ class Call(MessageSocket):
                     comfort.cancel()
                     now = time.monotonic()
                     self._take(call, agent, conversation, facts, attempt, now - began, resume, claim)
-                    code = await agent.closed
+                    with self._trace.agent(attempt) as lost:
+                        code = await agent.closed
+                        if code not in (_NORMAL, NO_STATUS):
+                            lost(code)
                     gone = time.monotonic()
                     heard_ms = conversation.detach(gone)
                     if code in (_NORMAL, NO_STATUS):
@@ -438,26 +452,27 @@ class Call(MessageSocket):
         finally:
             comfort.cancel()
 
-    async def _dial(self, conversation: Conversation, attempt: int) -> AgentSocket:
+    async def _dial(self, conversation: Conversation, attempt: int, *, again: bool) -> AgentSocket:
         settings = self._bridge.settings
         # The newest record: an operator may have moved the agent since the call began.
         workflow = (
             self._bridge.records.workflow(self._admission.workflow.workflow_id) or self._admission.workflow
         )
-        headers = self._bridge.records.agent_headers(workflow)
-        if headers is None:
-            raise AgentUnreachableError(
-                "error", "the workflow's sealed headers do not open with this process's keyring"
+        with self._trace.dialling(workflow.agent_url, attempt, again=again or attempt > 1) as traceparent:
+            headers = self._bridge.records.agent_headers(workflow)
+            if headers is None:
+                raise AgentUnreachableError(
+                    "error", "the workflow's sealed headers do not open with this process's keyring"
+                )
+            return await dial(
+                conversation,
+                workflow.agent_url,
+                headers,
+                subprotocol=subprotocol_for(self._admission.workflow),
+                traceparent=traceparent,
+                timeout_s=settings.agent_connect_timeout_s,
+                ping_s=settings.agent_ping_s,
             )
-        return await dial(
-            conversation,
-            workflow.agent_url,
-            headers,
-            subprotocol=subprotocol_for(self._admission.workflow),
-            traceparent=call_traceparent(self.workflow_run_id),
-            timeout_s=settings.agent_connect_timeout_s,
-            ping_s=settings.agent_ping_s,
-        )
 
     def _take(
         self,
@@ -516,6 +531,7 @@ class Call(MessageSocket):
             self.close(_GOING_AWAY if ending is SHUTDOWN else _NORMAL)
         quality = conversation.quality.report(conversation.underruns)
         facts.media_stopped(ending.reason, ending.ended_by, conversation.elapsed_ms(now), quality)
+        self._trace.ended(ending.reason, ending.ended_by, quality)
         self.account()
         provider = self._admission.adapter.name
         metrics.MEDIA_SESSIONS_ENDED.labels(provider, ending.reason).inc()
@@ -528,8 +544,9 @@ class Call(MessageSocket):
         if self._faults > _MAX_LOGGED_FAULTS:
             return
         _log.info(
-            "protocol-fault", side=side, kind=kind, fault=message[:300], workflow_run_id=self.workflow_run_id
-        )
+            "protocol-fault", side=side, kind=kind, fault=message[:300], workflow_run_id=self.workflow_run_id,
+            user_id=self._admission.workflow.user_id,
+        )  # fmt: skip
 
 
 def _word(text: str | None, words: object) -> str | None:

@@ -68,6 +68,9 @@ class Owner(Protocol):
     def answered(self, seconds: float) -> None:
         """The agent began to speak so long after the caller's last words."""
 
+    def interrupted(self, heard_ms: int, discarded_ms: int) -> None:
+        """The agent stopped speaking, and so much of what it had said was thrown away."""
+
     def agent_fault(self, code: str, message: str) -> None:
         """The agent sent something that was not done; it has been told."""
 
@@ -366,6 +369,7 @@ class Conversation:
         self._send_clear(now)
         if outcome.discarded_ms:
             self.quality.interruptions += 1
+            self._owner.interrupted(outcome.heard_ms, outcome.discarded_ms)
         for name in outcome.voided:
             self._send_agent(link.mark(name, False))
         self._send_agent(link.cleared(outcome.heard_ms, outcome.discarded_ms))

@@ -1,10 +1,12 @@
 """The events a media session tells. Ids are derived, so that whatever is told twice is told once."""
 
 import asyncio
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 import structlog
+from opentelemetry.trace import Span
 
 from offhook.bus import EventTooLarge, Outlet, OutletError
 from offhook.events import (
@@ -27,6 +29,7 @@ from offhook.events import (
 from offhook.identities import consult_run_id, derived_id, new_id
 from offhook.providers.base import StreamStarted
 from offhook.records import ConfigurationRecord, WorkflowRecord
+from offhook.telemetry import spans, tracing
 from offhook.topics import CALL_COMMANDS, CALL_EVENTS, Topic
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -42,8 +45,24 @@ class Teller:
         self._outlet = outlet
         self._telling: set[asyncio.Task[None]] = set()
 
-    def tell(self, topic: Topic, data: EventData, *, source: str, run: str, event_id: str) -> None:
-        event = new_event(data, source=source, time=datetime.now(UTC), subject=run, event_id=event_id)
+    def tell(
+        self,
+        topic: Topic,
+        data: EventData,
+        *,
+        source: str,
+        run: str,
+        event_id: str,
+        traceparent: str | None = None,
+    ) -> None:
+        event = new_event(
+            data,
+            source=source,
+            time=datetime.now(UTC),
+            subject=run,
+            event_id=event_id,
+            traceparent=traceparent,
+        )
 
         async def emit() -> None:
             for pause in (*_RETRY_S, None):
@@ -51,11 +70,11 @@ class Teller:
                     await self._outlet.emit(topic, event)
                     return
                 except EventTooLarge as error:
-                    _log.error("event-lost", type=event.type, error=str(error))
+                    _log.error("event-lost", type=event.type, error=str(error), workflow_run_id=run)
                     return
                 except OutletError as error:
                     if pause is None:
-                        _log.error("event-lost", type=event.type, error=str(error))
+                        _log.error("event-lost", type=event.type, error=str(error), workflow_run_id=run)
                         return
                     await asyncio.sleep(pause)
 
@@ -96,6 +115,8 @@ class SessionFacts:
         # A session that could not be counted must not share its ids with another one.
         self._session = str(epoch) if epoch else new_id()
         self._keys = 0
+        # Callbacks of sockets know of no open span: what is told there hangs below the session all the same.
+        self._traceparent = tracing.current_in_call(workflow_run_id)
 
     def is_of(self, provider: str, account: str) -> bool:
         """Whether the call is one of this account."""
@@ -106,6 +127,7 @@ class SessionFacts:
             MediaStarted(
                 workflow_run_id=self._run,
                 provider=self._configuration.provider,
+                account=self._configuration.account,
                 provider_call_id=self._provider_call_id,
                 stream_id=self._stream_id,
                 epoch=self._epoch,
@@ -119,6 +141,7 @@ class SessionFacts:
             MediaStopped(
                 workflow_run_id=self._run,
                 provider=self._configuration.provider,
+                account=self._configuration.account,
                 provider_call_id=self._provider_call_id,
                 stream_id=self._stream_id,
                 epoch=self._epoch,
@@ -159,19 +182,28 @@ class SessionFacts:
 
     def agent_hung_up(self, reason: str) -> None:
         """The wish, and the command that carries it out."""
-        self._event(HangupRequested(workflow_run_id=self._run, requested_by=Party.AGENT, reason=reason))
-        self._tell(
-            CALL_COMMANDS,
-            HangUp(
-                workflow_run_id=self._run,
-                configuration_id=self._configuration.configuration_id,
-                provider=self._configuration.provider,
-                provider_call_id=self._provider_call_id,
-                requested_by=Party.AGENT,
-                reason=reason,
-            ),
-            0,
-        )
+        with self._wish(spans.HANG_UP_ASKED):
+            self._event(
+                HangupRequested(
+                    workflow_run_id=self._run,
+                    provider=self._configuration.provider,
+                    account=self._configuration.account,
+                    requested_by=Party.AGENT,
+                    reason=reason,
+                )
+            )
+            self._tell(
+                CALL_COMMANDS,
+                HangUp(
+                    workflow_run_id=self._run,
+                    configuration_id=self._configuration.configuration_id,
+                    provider=self._configuration.provider,
+                    provider_call_id=self._provider_call_id,
+                    requested_by=Party.AGENT,
+                    reason=reason,
+                ),
+                0,
+            )
 
     def transfer_requested(
         self, to: str, mode: Literal["cold", "warm"], number: int, *, own_number: str, far_number: str
@@ -192,35 +224,39 @@ class SessionFacts:
             far_number=far_number or None,
         )
         consult = consult_run_id(self._id(command, number)) if mode == "warm" else None
-        self._event(
-            TransferRequested(
-                workflow_run_id=self._run,
-                to_number=to,
-                mode=mode,
-                requested_by=Party.AGENT,
-                consult_run_id=consult,
-            ),
-            number,
-        )
-        self._tell(CALL_COMMANDS, command, number)
+        with self._wish(spans.TRANSFER_ASKED, mode):
+            self._event(
+                TransferRequested(
+                    workflow_run_id=self._run,
+                    provider=self._configuration.provider,
+                    account=self._configuration.account,
+                    to_number=to,
+                    mode=mode,
+                    requested_by=Party.AGENT,
+                    consult_run_id=consult,
+                ),
+                number,
+            )
+            self._tell(CALL_COMMANDS, command, number)
 
     def digits_pressed(self, digits: str, way: Literal["rest", "in-band"], number: int) -> None:
         """Keys were queued as tones, or the provider is asked to press them: then number-sync tells when it has.
         `number` counts the session's keys."""
-        if way == "in-band":
-            self._event(DigitsSent(workflow_run_id=self._run, count=len(digits), way="in-band"), number)
-            return
-        self._tell(
-            CALL_COMMANDS,
-            SendDigits(
-                workflow_run_id=self._run,
-                configuration_id=self._configuration.configuration_id,
-                provider=self._configuration.provider,
-                provider_call_id=self._provider_call_id,
-                digits=digits,
-            ),
-            number,
-        )
+        with self._wish(spans.KEYS_ASKED, way):
+            if way == "in-band":
+                self._event(DigitsSent(workflow_run_id=self._run, count=len(digits), way="in-band"), number)
+                return
+            self._tell(
+                CALL_COMMANDS,
+                SendDigits(
+                    workflow_run_id=self._run,
+                    configuration_id=self._configuration.configuration_id,
+                    provider=self._configuration.provider,
+                    provider_call_id=self._provider_call_id,
+                    digits=digits,
+                ),
+                number,
+            )
 
     def _event(self, data: EventData, number: int = 0) -> None:
         self._tell(CALL_EVENTS, data, number)
@@ -232,7 +268,13 @@ class SessionFacts:
             source=f"/media-bridge/{self._bridge_id}",
             run=self._run,
             event_id=self._id(data, number),
+            traceparent=tracing.current_in_call(self._run) or self._traceparent,
         )
+
+    def _wish(self, name: str, mode: str = "") -> AbstractContextManager[Span]:
+        """What the agent asked for; what is told of it belongs below."""
+        attributes = {"offhook.requested_by": Party.AGENT.value, "offhook.mode": mode}
+        return tracing.call_span(name, self._run, attributes=attributes, traceparent=self._traceparent)
 
     def _id(self, data: EventData, number: int) -> str:
         return derived_id("media", self._run, self._session, data.TYPE, str(number))

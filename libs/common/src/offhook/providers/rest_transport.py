@@ -1,6 +1,6 @@
 """What the vendors' SDKs have in common underneath: `requests`, its trust in certificates, and its failures.
 
-Imported by the `rest` modules only. TLS certificates are always checked. `requests` reads
+Imported by the `rest` modules, and by who wants to know their `answers`. TLS certificates are always checked. `requests` reads
 `REQUESTS_CA_BUNDLE` itself; here `SSL_CERT_FILE`, which everything else on a machine reads, is honoured as
 well.
 """
@@ -8,7 +8,9 @@ well.
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -56,6 +58,21 @@ def rebased(url: str, base_url: str | None) -> str:
     return base_url.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
+_answers: ContextVar[list[int] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def answers() -> Iterator[list[int]]:
+    """The statuses of the answers to what this thread asks meanwhile, in order: nobody else is told of those that were
+    understood."""
+    heard: list[int] = []
+    token = _answers.set(heard)
+    try:
+        yield heard
+    finally:
+        _answers.reset(token)
+
+
 class RebasedSession(requests.Session):
     """A session that asks `base_url` in place of the vendor's host, with our timeouts, and that never repeats
     a request by itself: a repeated request to dial is a second phone that rings.
@@ -89,6 +106,8 @@ class RebasedSession(requests.Session):
         response = super().send(request, **options)
         with response:
             self._read(response)
+        if (heard := _answers.get()) is not None:
+            heard.append(response.status_code)
         return response
 
     def _read(self, response: requests.Response) -> None:

@@ -55,7 +55,8 @@ SPANS: Final[tuple[SpanName, ...]] = (
         "The whole call, from the first that was known of it to its end; the root of its trace. Made when the end is known.",
         (
             "offhook.user_id", "offhook.workflow_id", "offhook.provider", "offhook.provider_call_id", "offhook.direction",
-            "offhook.status", "offhook.end_reason", "offhook.ended_by", "offhook.talk_ms", "offhook.reconciled",
+            "offhook.status", "offhook.end_reason", "offhook.ended_by", "offhook.talk_ms", "offhook.fault",
+            "offhook.reconciled",
             "offhook.call_url",
         ),
     ),
@@ -180,6 +181,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     "offhook.ended_by": "Who ended it.",
     "offhook.talk_ms": "How long the call was answered, ms.",
     "offhook.reconciled": "Whether the end was learned by asking the provider.",
+    "offhook.fault": "Whose fault the end was; `none` for calls that went as calls go.",
     "offhook.call_url": "The page of the call.",
     "offhook.verified": "Whether the provider's signature was right. Spans of a call are made of proven requests only.",
     "offhook.repeated": "Whether the provider has sent this request before.",

@@ -19,6 +19,8 @@ from call_tracker.store.outbox import outbox_row
 from call_tracker.store.tables import CALLS, OUTBOX
 from offhook.events import TERMINAL_STATUSES, CallObserved, Event, EventData, Observe, new_event
 from offhook.records import CallState
+from offhook.telemetry import spans
+from offhook.telemetry.tracing import call_span
 from offhook.topics import CALL_COMMANDS
 from offhook.topics import CALL_EVENTS as CALL_EVENTS_TOPIC
 
@@ -64,7 +66,9 @@ async def look(
         if not await _claim(connection, patience, row, record, now_us):
             continue
         if patience.has_given_up(record, row.began_us, now_us, row.looks):
-            lost.append(_lost(record, now))
+            with call_span(spans.CALL_GIVEN_UP, record.workflow_run_id):
+                lost.append(_lost(record, now))
+                told.append(outbox_row(CALL_EVENTS_TOPIC, lost[-1]))
             continue
         reason = row.look_reason or ("cost" if record.status in TERMINAL_STATUSES else "silence")
         question = ask_about(record, reason)
@@ -72,9 +76,11 @@ async def look(
             event: Event[EventData] = new_event(
                 question, source=SOURCE, time=now, subject=record.workflow_run_id
             )
-            told.append(outbox_row(CALL_COMMANDS, event))
+            with call_span(
+                spans.LOOK_UP_ASKED, record.workflow_run_id, attributes={"offhook.reason": reason}
+            ):
+                told.append(outbox_row(CALL_COMMANDS, event))
             asked.append(reason)
-    told += [outbox_row(CALL_EVENTS_TOPIC, event) for event in lost]
     if told:
         await connection.execute(insert(OUTBOX), told)
     return Looked(len(due), asked, await advance(connection, lost, now, patience))

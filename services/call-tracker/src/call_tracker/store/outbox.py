@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import structlog
@@ -22,6 +23,7 @@ from call_tracker.store.tables import OUTBOX
 from offhook.bus.errors import BusError
 from offhook.events import Event, EventData, decode, encode
 from offhook.telemetry import metrics
+from offhook.telemetry.tracing import current_in_call
 from offhook.topics import (
     ALL_TOPICS,
     CALL_COMMANDS,
@@ -55,7 +57,10 @@ class Publisher(Protocol):
 
 
 def outbox_row(topic: Topic, event: Event[EventData]) -> dict[str, str]:
-    """The row that publishes `event` on `topic`, keyed by its subject, once the transaction has committed."""
+    """The row that publishes `event` on `topic`, keyed by its subject, once the transaction has committed. What was told in an
+    open span of the call goes on below it."""
+    if event.traceparent is None and (traceparent := current_in_call(event.subject)) is not None:
+        event = replace(event, traceparent=traceparent)
     value, headers = encode(event)
     return {"topic": topic.name, "headers": json.dumps(headers), "value": value.decode()}
 

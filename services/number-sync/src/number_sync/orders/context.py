@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -23,9 +24,11 @@ from number_sync.sync.pacing import Pacer, RestingError, paced_as
 from offhook.errors import KeyringError
 from offhook.events import Originate
 from offhook.providers.base import Rest, RestError, RestFactory
+from offhook.providers.rest_transport import answers
 from offhook.security.keyring import Keyring
 from offhook.telemetry import exemplars, metrics
-from offhook.telemetry.tracing import call_span
+from offhook.telemetry.logging import bind_user
+from offhook.telemetry.tracing import call_span, current_in_call
 
 T = TypeVar("T")
 
@@ -92,6 +95,7 @@ class Context:
     clock: Clock = time.time
     slot: Slot | None = None
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    statuses: WeakKeyDictionary["asyncio.Future[Any]", list[int]] = field(default_factory=WeakKeyDictionary)
 
     def now(self) -> int:
         """Milliseconds since 1970."""
@@ -110,6 +114,7 @@ class Context:
                 "credentials-unreadable",
                 "The credentials cannot be opened: the key ring no longer has their key. Enter them again.",
             ) from None
+        bind_user(configuration.user_id)
         return Account(configuration, opened)
 
     def open_account(self, configuration: Row[Any] | None, provider: str, account: str | None) -> Account:
@@ -129,13 +134,22 @@ class Context:
         provider = account.configuration.provider
         pace = self.pacer.hook(provider, account.paced_as) if paced else None
         slot = self.slot if self.slot is not None and self.slot.free else await self.slots.reserve()
-        return slot.start(
-            lambda: request(
-                self.rest_of(provider)(
-                    account.credentials, self.api_url(provider), self.settings.timeout_s, pace
-                )
-            )
-        )
+
+        def ask() -> T:
+            with answers() as heard:
+                try:
+                    return request(
+                        self.rest_of(provider)(
+                            account.credentials, self.api_url(provider), self.settings.timeout_s, pace
+                        )
+                    )
+                finally:
+                    status.extend(heard[-1:])
+
+        status: list[int] = []
+        answer = slot.start(ask)
+        self.statuses[answer] = status
+        return answer
 
     async def answer(self, command: Command, operation: str, answer: "asyncio.Future[T]") -> T:
         """The provider's answer. Raises `RestError`, and `TimeoutError` when it did not come in time: it is then left
@@ -148,15 +162,22 @@ class Context:
                 operation,
                 command.run_id,
                 kind=SpanKind.CLIENT,
-                attributes={"offhook.provider": provider},
-                traceparent=command.traceparent,
-            ):
-                done, _ = await asyncio.wait({answer}, timeout=self.settings.deadline_s)
-                if not done:
-                    raise TimeoutError
-                result = answer.result()
-                outcome = "ok"
-                return result
+                attributes={"offhook.provider": provider, "offhook.attempt": command.attempts + 1},
+                traceparent=None if current_in_call(command.run_id) else command.traceparent,
+            ) as span:
+                try:
+                    done, _ = await asyncio.wait({answer}, timeout=self.settings.deadline_s)
+                    if not done:
+                        raise TimeoutError
+                    result = answer.result()
+                    outcome = "ok"
+                    return result
+                except RestError as error:
+                    span.set_attribute("error.type", error.kind)
+                    raise
+                finally:
+                    for status in self.statuses.get(answer, ()):
+                        span.set_attribute("http.response.status_code", status)
         except RestError as error:
             outcome = error.kind
             raise

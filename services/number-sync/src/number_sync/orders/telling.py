@@ -9,6 +9,7 @@ from number_sync.publishing import SOURCE
 from offhook.events import Event, EventData, new_event
 from offhook.events.calls import CallEventData
 from offhook.identities import derived_id
+from offhook.telemetry.tracing import current_in_call
 from offhook.topics import CALL_EVENTS, CALL_NOTICES, Topic
 
 
@@ -51,6 +52,6 @@ async def _append(
         time=datetime.fromtimestamp(now / 1000, UTC),
         subject=data.workflow_run_id,
         event_id=identity if isinstance(identity, str) else derived_id("number-sync", *identity),
-        traceparent=traceparent,
+        traceparent=current_in_call(data.workflow_run_id) or traceparent,
     )
     await outbox.append(connection, topic, data.workflow_run_id, event)

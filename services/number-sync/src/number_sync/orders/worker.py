@@ -38,6 +38,7 @@ from offhook.providers.base import RestFactory
 from offhook.security.keyring import Keyring
 from offhook.telemetry import metrics
 from offhook.telemetry.logging import bind_call
+from offhook.telemetry.tracing import call_span, failed
 
 _RENEW_S: Final = 4.0
 _POLL_S: Final = 1.0
@@ -245,7 +246,19 @@ class CommandWorker:
         slot = await self._context.slots.reserve()
         handler = HANDLERS[command.kind]
         try:
-            with bind_call(command.run_id, command=command.kind):
+            with (
+                # Not every order says whose it is; with the account's credentials that is learned too.
+                bind_call(command.run_id, getattr(command.data, "user_id", None), command=command.kind),
+                call_span(
+                    f"order {command.kind}",
+                    command.run_id,
+                    attributes={
+                        "offhook.provider": command.data.provider,
+                        "offhook.attempt": command.attempts + 1,
+                    },
+                    traceparent=command.traceparent,
+                ) as span,
+            ):
                 try:
                     outcome = await handler.carry_out(
                         replace(self._context, slot=slot), command, command.data
@@ -253,6 +266,8 @@ class CommandWorker:
                 except GiveUpError as reason:
                     await self._give_up(command, handler, reason)
                     outcome = "failed"
+                    failed(span, reason.code)
+                span.set_attribute("offhook.outcome", outcome or "again")
         finally:
             slot.release()
         if outcome is not None:
