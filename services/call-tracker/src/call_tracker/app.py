@@ -60,7 +60,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         settings.redis_url, loss="calls are not counted and limits do not hold", timeout_s=0.5
     )
     leases = CallLeases(redis)
-    tracker = Tracker(store, outbox, spans, leases)
+    tracker = Tracker(store, outbox, spans, leases, holdings.public_url)
     reconciliation = Reconciliation(store, outbox, tracker, factor=settings.silence_factor)
     lease_keeper = LeaseKeeper(store, leases, clock, factor=settings.silence_factor)
     actions = Actions(
