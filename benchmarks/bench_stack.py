@@ -5,10 +5,9 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Final
 
-from offhook.bus import Bus
+from offhook.bus import Bus, PlainBusSettings
 from offhook.events import EventData, new_event
 from offhook.records import ConfigurationRecord, PublicUrlRecord, WorkflowRecord
 from offhook.security.keyring import Keyring
@@ -65,7 +64,7 @@ def workflow_record(agent_url: str, sample_rate: int) -> tuple[Topic, str, Event
 
 
 async def publish(kafka: str, records: Iterable[tuple[Topic, str, EventData]]) -> None:
-    bus = Bus(SimpleNamespace(kafka_bootstrap=kafka, replication_factor=1, partitions=6), service="benchmark")
+    bus = Bus(PlainBusSettings(kafka, partitions=6), service="benchmark")
     await bus.start()
     for topic, key, data in records:
         await bus.put(topic, key, new_event(data, source="/benchmark", time=datetime.now(UTC), subject=key))

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,7 +22,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.tables import Section
-from offhook.bus import Bus
+from offhook.bus import Bus, PlainBusSettings
 from offhook.events import (
     CallOriginated,
     CallRequested,
@@ -72,7 +71,7 @@ async def _run() -> Section:
         url = postgres.create_database("bench")
         engine = create_async_engine(url)
         bus = Bus(
-            SimpleNamespace(kafka_bootstrap=kafka.bootstrap, replication_factor=1, partitions=6),
+            PlainBusSettings(kafka.bootstrap, partitions=6),
             service="benchmark",
         )
         await bus.start()

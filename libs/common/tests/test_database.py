@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from offhook.database import Database
+from offhook.database import Database, SchemaMissing, attempt, until_prepared
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
@@ -27,6 +27,89 @@ async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     yield made
     for database in made:
         await database.close()
+
+
+_ENV = """
+from alembic import context
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()
+"""
+_VERSION = """
+import time
+from alembic import op
+revision = "{revision}"
+down_revision = {before}
+def upgrade():
+    time.sleep(0.1)
+    op.execute("CREATE TABLE made_by_{revision} (x INTEGER)")
+"""
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    """A folder of migrations with two versions, `one` and `two`."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "env.py").write_text(_ENV)
+    for revision, before in (("one", None), ("two", "one")):
+        text = _VERSION.format(revision=revision, before=repr(before))
+        (tmp_path / "versions" / f"{revision}.py").write_text(text)
+    return tmp_path / "versions"
+
+
+async def test_two_processes_that_migrate_an_empty_database_at_once_do_it_once(
+    databases: list[Database], versions: Path
+) -> None:
+    done = await asyncio.gather(*(database.migrate() for database in databases))
+    assert sorted(done, key=str) == [("two", "two"), (None, "two")]
+
+
+async def test_a_schema_that_is_missing_is_told_and_waited_for(
+    databases: list[Database], versions: Path
+) -> None:
+    for database in databases:
+        with pytest.raises(
+            SchemaMissing, match=r"has no schema, this version needs two: run `offhook prepare`"
+        ):
+            await database.check_schema()
+    told: list[str | None] = []
+    waiting = asyncio.create_task(
+        until_prepared(databases[0], migrate=False, waiting=told.append, retry_s=0.01)
+    )
+    while not told:
+        await asyncio.sleep(0.01)
+    (versions / "two.py").rename(versions / "two.later")
+    await databases[1].migrate()
+    (versions / "two.later").rename(versions / "two.py")
+    while told[-1] != "the database has schema one, this version needs two: run `offhook prepare`":
+        await asyncio.sleep(0.01)
+    await databases[1].migrate()
+    await waiting
+    assert told[-1] is None
+
+
+async def test_a_schema_of_a_newer_version_is_left_as_it_is(
+    databases: list[Database], versions: Path
+) -> None:
+    await databases[0].migrate()
+    (versions / "two.py").unlink()
+    assert await databases[1].migrate() == ("two", "two")
+    await databases[1].check_schema()
+
+
+@pytest.mark.real
+async def test_what_is_wrong_with_a_connection_is_a_sentence_without_its_password(postgres_url: str) -> None:
+    wrong = postgres_url.rpartition("/")[0] + "/not-there"
+    for url, reason in (
+        (wrong, "InvalidCatalogNameError"),
+        ("postgresql+asyncpg://somebody:hunter2@127.0.0.1:1/x", "ConnectionRefusedError"),
+    ):
+        database = Database(url, migrations=Path(), migration_lock=1, busy_timeout_s=1)
+        said = await attempt(database.check)
+        await database.close()
+        assert said is not None
+        assert reason in said
+        assert "hunter2" not in said
 
 
 async def names(database: Database) -> list[str]:

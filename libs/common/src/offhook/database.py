@@ -4,19 +4,36 @@ Where the two differ it is said here: how a transaction begins, and what keeps w
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from offhook.errors import OffhookError
+
+log = logging.getLogger(__name__)
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock detected
 _TRY_AGAIN_CODES: Final = frozenset({"40001", "40P01"})
+# Classes of conditions that somebody can end: connection, resources, operator intervention (shutdown, start-up), read-only
+# standby; and at connecting: no such database, no such user or a wrong password.
+_AWAY_CLASSES: Final = ("08", "53", "57", "25006")
+_REFUSED_CLASSES: Final = ("28", "3D")
+_RETRY_S: Final = 1.0
+
+
+class SchemaMissing(OffhookError):  # noqa: N818 - a state of the database
+    """The database is not at the schema that this version needs: says at which it is, and what to do."""
 
 
 class Database:
@@ -72,21 +89,100 @@ class Database:
         async with self.read() as connection:
             await connection.exec_driver_sql("SELECT 1")
 
-    async def migrate(self) -> None:
-        """Bring the schema up to date. Several processes may start at once: one migrates, the others wait."""
+    async def migrate(self) -> tuple[str | None, str | None]:
+        """Bring the schema up to date; returns its revision before and after. Several processes may start at once: one
+        migrates, the others wait. A schema that a newer version has made is left alone: this version can work with it.
+        """
         async with self.write() as connection:
-            await connection.run_sync(self._upgrade)
+            return await connection.run_sync(self._upgrade)
+
+    async def check_schema(self) -> None:
+        """Raises `SchemaMissing` where `migrate` would have something to do."""
+        async with self.read() as connection:
+            found = await connection.run_sync(_revision)
+        script = self._script()
+        head = script.get_current_head()
+        if found != head and (found is None or _knows(script, found)):
+            raise SchemaMissing(
+                f"the database has {'no schema' if found is None else f'schema {found}'}, this version needs {head}: run"
+                " `offhook prepare`"
+            )
 
     async def close(self) -> None:
         await self.engine.dispose()
 
-    def _upgrade(self, connection: Connection) -> None:
+    def _upgrade(self, connection: Connection) -> tuple[str | None, str | None]:
         if not self.sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._migration_lock})")
-        config = Config()  # without an ini file
-        config.set_main_option("script_location", str(self._migrations).replace("%", "%%"))
+        before = _revision(connection)
+        if before is not None and not _knows(self._script(), before):
+            log.warning("the schema is at %s, which a newer version has made: left as it is", before)
+            return before, before
+        config = self._config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        return before, _revision(connection)
+
+    def _config(self) -> Config:
+        config = Config()  # without an ini file
+        config.set_main_option("script_location", str(self._migrations).replace("%", "%%"))
+        return config
+
+    def _script(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config())
+
+
+async def until_prepared(
+    database: Database, *, migrate: bool, waiting: Callable[[str | None], None], retry_s: float = _RETRY_S
+) -> None:
+    """Migrate the database as soon as it answers; or without `migrate`, wait until somebody else has.
+
+    Without end: a restart of this process would change nothing. `waiting` is told the reason in a sentence, and None at
+    last.
+    """
+    work: Callable[[], Awaitable[object]] = database.migrate if migrate else database.check_schema
+    told: str | None = None
+    while True:
+        reason = await attempt(work)
+        if reason is None:
+            waiting(None)
+            return
+        if reason != told:
+            log.warning("waiting for the database: %s", reason)
+            told = reason
+        waiting(reason)
+        await asyncio.sleep(retry_s)
+
+
+async def attempt(work: Callable[[], Awaitable[object]]) -> str | None:
+    """Do `work`; a sentence when the database cannot be used now, but may be later. What will not pass is raised."""
+    try:
+        await work()
+    except OffhookError as error:
+        return str(error)
+    except (PoolTimeout, OSError, TimeoutError) as error:
+        return (
+            f"the database does not answer ({type(error).__name__}): check the server and the database's URL"
+        )
+    except DBAPIError as error:
+        # Without the driver's message, which may repeat values; its cause has a name that says more than its own.
+        name = type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else "unknown"
+        code = str(getattr(error.orig, "sqlstate", None) or "")
+        if code.startswith(_REFUSED_CLASSES):
+            return f"the database refuses the connection ({name}): check the database's URL"
+        away = error.connection_invalidated or code.startswith(_AWAY_CLASSES)
+        if not away and (code or not isinstance(error, OperationalError | InterfaceError)):
+            raise
+        return f"the database cannot work now ({name})"
+    return None
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _knows(script: ScriptDirectory, revision: str) -> bool:
+    return any(one.revision == revision for one in script.walk_revisions())
 
 
 def stood_in_the_way(error: DBAPIError) -> bool:

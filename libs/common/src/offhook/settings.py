@@ -13,7 +13,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from offhook import kafka_security
 from offhook.errors import KeyringError, SettingsError
+from offhook.kafka_security import KafkaSecurity
 from offhook.security.api_keys import ApiKeys
 from offhook.security.keyring import Keyring
 from offhook.security.sessions import parse_session_key
@@ -40,6 +42,22 @@ class ServiceSettings(BaseSettings):
     kafka_bootstrap: str = Field(
         "127.0.0.1:9092", description="Kafka brokers to begin with, host:port[,host:port…]"
     )
+    kafka_security_protocol: kafka_security.Protocol = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, as the brokers' listener has it"
+    )
+    kafka_sasl_mechanism: kafka_security.Mechanism | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_sasl_username: str | None = Field(None, max_length=1000, description="who this service is to Kafka")
+    kafka_sasl_password: SecretStr = Field(_EMPTY, description="its password")
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="the authorities that sign the brokers' certificates, PEM; not set: those of the system",
+    )
+    kafka_cert_file: Path | None = Field(
+        None, description="the certificate this service shows Kafka (mutual TLS), PEM"
+    )
+    kafka_key_file: Path | None = Field(None, description="the certificate's private key, PEM, not encrypted")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="the Redis server, redis:// or rediss://")
     keyring: SecretStr = Field(
         _EMPTY,
@@ -68,6 +86,10 @@ class ServiceSettings(BaseSettings):
     )
     replication_factor: int = Field(
         1, ge=1, le=10, description="replicas of the topics created (3 in production)"
+    )
+    auto_prepare: bool = Field(
+        True,
+        description="create missing topics and migrate the database at the start; false: wait until `offhook prepare` has",
     )
     partitions: int = Field(12, ge=1, le=1000, description="partitions of the topics created")
     drain_delay_s: Annotated[float, Field(ge=0, le=300)] = Field(
@@ -98,6 +120,30 @@ class ServiceSettings(BaseSettings):
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected a URL that begins with redis://, rediss:// or unix://")
         return value
+
+    @field_validator("kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
+    @classmethod
+    def _upper_case(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def kafka_security(self) -> KafkaSecurity:
+        """How to connect to Kafka."""
+        return KafkaSecurity(
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            self.kafka_sasl_password.get_secret_value(),
+            self.kafka_ca_file,
+            self.kafka_cert_file,
+            self.kafka_key_file,
+        )
+
+    @model_validator(mode="after")
+    def _kafka_security_is_whole(self) -> Self:
+        if problems := kafka_security.objections(self.kafka_security, PREFIX):
+            raise ValueError("\n".join(problems))
+        return self
 
     @model_validator(mode="after")
     def _secrets_are_usable(self) -> Self:

@@ -1,4 +1,8 @@
-"""Every Kafka topic, with its key, retention and who writes and reads it. Nothing else names a topic."""
+"""Every Kafka topic, with its key, retention and who writes and reads it. Nothing else names a topic.
+
+What a service may do on Kafka follows from it (`access`): on a broker with access control these rules, and no others,
+are what each service needs.
+"""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -21,7 +25,7 @@ class Topic:
 
 CALL_EVENTS: Final = Topic(
     "telephony.call-events.v1", "workflow_run_id", "delete", 7 * _DAY_MS,
-    ("webhook-gateway", "media-bridge", "number-sync", "call-tracker", "recorder"), ("call-tracker", "anybody"),
+    ("webhook-gateway", "media-bridge", "number-sync", "call-tracker", "recorder"), ("call-tracker", "number-sync", "anybody"),
     "What happened to a call, in order of arrival.",
 )  # fmt: skip
 CALL_COMMANDS: Final = Topic(
@@ -89,3 +93,84 @@ ALL_TOPICS: Final = (
     CALL_EVENTS, CALL_COMMANDS, CALL_STATES, CONFIGURATIONS, NUMBERS, WORKFLOWS, SETTINGS, API_KEYS,
     WEBHOOK_AUDIT, WEBHOOK_REPLAYS, CALL_NOTICES, MEDIA_TAPS, DEAD_LETTERS,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A consumer group of a service, and a topic it reads. Its progress is committed under the group's name."""
+
+    service: str
+    group: str
+    topic: Topic
+
+
+CONSUMERS: Final = (
+    Consumer("webhook-gateway", "webhook-gateway", WEBHOOK_REPLAYS),
+    Consumer("call-tracker", "call-tracker", CALL_EVENTS),
+    Consumer("call-tracker", "call-tracker-webhooks", WEBHOOK_AUDIT),
+    Consumer("call-tracker", "call-tracker-dead-letters", DEAD_LETTERS),
+    Consumer("recorder", "recorder", MEDIA_TAPS),
+    Consumer("number-sync", "number-sync", CALL_COMMANDS),
+    Consumer("number-sync", "number-sync", CALL_EVENTS),
+    Consumer("number-sync", "number-sync-last-calls", CALL_EVENTS),
+)  # fmt: skip
+
+SERVICES: Final = ("webhook-gateway", "media-bridge", "call-tracker", "recorder", "number-sync")
+PREPARE: Final = "prepare"
+"""Who creates the topics: `offhook prepare`, where the services may not."""
+
+Operation = Literal["Read", "Write", "Describe", "DescribeConfigs", "Create", "IdempotentWrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One rule of access control, to be allowed: names and operations are Kafka's, and every name is literal.
+
+    Nobody uses transactions, so there is no rule for a transactional id. The cluster is named `kafka-cluster`.
+    """
+
+    resource: Literal["topic", "group", "cluster"]
+    name: str
+    operations: tuple[Operation, ...]
+
+
+def topics_of(service: str) -> tuple[Topic, ...]:
+    """The topics a service writes or reads; all of them for a name that is none of a service (tools, tests)."""
+    if service not in SERVICES:
+        return ALL_TOPICS
+    return tuple(topic for topic in ALL_TOPICS if _writes(service, topic) or _reads(service, topic))
+
+
+def access(service: str) -> tuple[Access, ...]:
+    """All that `service` (one of `SERVICES`, or `PREPARE`) must be allowed. Raises `KeyError` for another name."""
+    if service == PREPARE:
+        return tuple(
+            Access("topic", topic.name, ("Create", "Describe", "DescribeConfigs")) for topic in ALL_TOPICS
+        )
+    if service not in SERVICES:
+        raise KeyError(service)
+    rules = []
+    for topic in topics_of(service):
+        # Its settings are read at the start: a compacted topic that is not compacted loses what it should keep.
+        operations: list[Operation] = ["Describe", "DescribeConfigs"]
+        if _reads(service, topic):
+            operations.append("Read")
+        if _writes(service, topic):
+            operations.append("Write")
+        rules.append(Access("topic", topic.name, tuple(operations)))
+    groups = dict.fromkeys(consumer.group for consumer in CONSUMERS if consumer.service == service)
+    rules += [Access("group", group, ("Describe", "Read")) for group in groups]
+    return (*rules, Access("cluster", "kafka-cluster", ("IdempotentWrite",)))
+
+
+def _reads(service: str, topic: Topic) -> bool:
+    return service in topic.read_by
+
+
+def _writes(service: str, topic: Topic) -> bool:
+    if service in topic.written_by:
+        return True
+    if topic is DEAD_LETTERS:  # of whoever consumes
+        return any(consumer.service == service for consumer in CONSUMERS)
+    # call-tracker sends dead letters again, to where they came from.
+    return service == "call-tracker" and any(consumer.topic is topic for consumer in CONSUMERS)

@@ -7,7 +7,6 @@ nothing that one publishes is seen by another.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -15,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 
-from offhook.bus import Bus
+from offhook.bus import Bus, PlainBusSettings
 from offhook.bus.provisioning import ensure_topics
 from offhook.bus.testing import MemoryCluster, memory_bus
 from offhook.events import DtmfReceived, Event, new_event
@@ -23,13 +22,6 @@ from offhook.identities import new_id
 from offhook.topics import Topic
 
 PARTITIONS = 4
-
-
-@dataclass(frozen=True)
-class KafkaSettings:
-    kafka_bootstrap: str
-    replication_factor: int = 1
-    partitions: int = PARTITIONS
 
 
 class Backend(Protocol):
@@ -85,7 +77,7 @@ class MemoryBackend:
 
 class KafkaBackend:
     def __init__(self, bootstrap: str) -> None:
-        self.settings = KafkaSettings(bootstrap)
+        self.settings = PlainBusSettings(bootstrap)
 
     @asynccontextmanager
     async def bus(self, service: str = "test") -> AsyncIterator[Bus]:

@@ -7,16 +7,15 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
-from offhook.bus import Bus
+from offhook.bus import Bus, PlainBusSettings
 from offhook.events import Event
 from offhook.topics import Topic
 
 
 async def main(bootstrap: str, name: str, group: str, last: int) -> None:
-    settings = SimpleNamespace(kafka_bootstrap=bootstrap, replication_factor=1, partitions=4)
+    settings = PlainBusSettings(bootstrap)
     bus, seen = Bus(settings, service="consumer"), 0
 
     async def handle(events: Sequence[Event[Any]]) -> None:

@@ -7,15 +7,14 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
-from offhook.bus import Bus, Outlet
+from offhook.bus import Bus, Outlet, PlainBusSettings
 from offhook.events import DtmfReceived, new_event
 from offhook.topics import CALL_EVENTS
 
 
 async def main(bootstrap: str, directory: str) -> None:
-    settings = SimpleNamespace(kafka_bootstrap=bootstrap, replication_factor=1, partitions=4)
+    settings = PlainBusSettings(bootstrap)
     bus = Bus(settings, service="publisher")
     await bus.start()
     outlet = Outlet(bus, Path(directory), ack_timeout_s=0.3)

@@ -7,12 +7,12 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from offhook.bus import Bus, BusError
+from offhook.bus import Bus, BusError, PlainBusSettings
 from offhook.bus.provisioning import ensure_topics, topic_config
 from offhook.topics import ALL_TOPICS, CALL_STATES, MEDIA_TAPS, Topic
 from offhook_dev.kafka import KafkaServer
 
-from .conftest import KafkaSettings, new_topic
+from .conftest import new_topic
 
 pytestmark = pytest.mark.real
 
@@ -34,7 +34,7 @@ async def settings_of(admin: AIOKafkaAdminClient, topic: Topic) -> dict[str, str
 async def test_all_topics_exist_after_a_start_also_when_two_services_start_at_once(
     kafka: KafkaServer, admin: AIOKafkaAdminClient
 ) -> None:
-    one, two = (Bus(KafkaSettings(kafka.bootstrap), service=name) for name in ("one", "two"))
+    one, two = (Bus(PlainBusSettings(kafka.bootstrap), service=name) for name in ("one", "two"))
     await asyncio.gather(one.start(), two.start())
     assert one.health().problems == []
     await asyncio.gather(one.stop(), two.stop())

@@ -19,13 +19,14 @@ from call_tracker.recording.serving import Recordings
 from call_tracker.request_logs import RequestLogs
 from call_tracker.settings import TrackerSettings
 from call_tracker.silence import Patience
-from call_tracker.store import Database, Outbox, Store, StoreError, StoreUnavailable
+from call_tracker.store import Database, Outbox, Store, StoreError
 from call_tracker.store.store import Clock
 from call_tracker.tracker import Tracker
 from offhook.bus import Bus
 from offhook.bus.errors import BusError
 from offhook.call_leases import CallLeases
-from offhook.http import create_app
+from offhook.database import until_prepared
+from offhook.http import Readiness, create_app
 from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.sessions import Sessions
@@ -39,7 +40,6 @@ _HOUSEKEEPING_S: Final = 5.0
 _FORGETTING_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 200
 _FORGETTING_PAUSE_S: Final = 0.1
-_START_PATIENCE_S: Final = 60.0
 _LAST_DRAIN_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,8 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await prepare(database, migrate=settings.migrate_at_start)
+        readiness: Readiness = app.state.readiness
+        await until_prepared(database, migrate=settings.auto_prepare, waiting=readiness.wait_for)
         try:
             await bus.start()
             await redis.start()
@@ -168,19 +169,6 @@ async def migrate(settings: TrackerSettings) -> None:
 def _tell_end(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)
-
-
-async def prepare(database: Database, *, migrate: bool) -> None:
-    """Wait for the database, as long as a deployment may take to start it. Raises `StoreUnavailable`."""
-    work = database.migrate if migrate else database.check
-    async with asyncio.timeout(_START_PATIENCE_S):
-        while True:
-            try:
-                await work()
-                return
-            except StoreUnavailable as error:
-                log.warning("waiting for the database", reason=str(error))
-                await asyncio.sleep(1.0)
 
 
 class _Housekeeping:

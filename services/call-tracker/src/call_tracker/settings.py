@@ -23,10 +23,6 @@ class TrackerSettings(StorageSettings):
         None,
         description="sqlite+aiosqlite:///path or postgresql+asyncpg://…; not set: SQLite in the state directory",
     )
-    migrate_at_start: bool = Field(
-        True,
-        description="bring the schema up to date at the start; else run `python -m call_tracker migrate`",
-    )
     batch_size: int = Field(1000, ge=1, le=5000, description="events stored in one transaction at most")
     batch_wait_s: Annotated[float, Field(ge=0.001, le=5)] = Field(
         0.02, description="how long to wait for more events of a batch"

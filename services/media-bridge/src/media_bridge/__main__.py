@@ -16,7 +16,9 @@ def main() -> None:
     logging.configure(SERVICE, settings)
     # picows tells of every connection; ours are told by the calls they belong to.
     standard_logging.getLogger("picows").setLevel(standard_logging.WARNING)
-    app = build(settings, Bus(settings, service=SERVICE), Bus(settings, service=f"{SERVICE}-taps"))
+    app = build(
+        settings, Bus(settings, service=SERVICE), Bus(settings, service=SERVICE, client=f"{SERVICE}-taps")
+    )
     try:
         app.state.bridge.bind()
     except ListenError as error:

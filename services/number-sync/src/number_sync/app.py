@@ -32,7 +32,8 @@ from number_sync.trials import Trials
 from number_sync.verification import Verifier
 from number_sync.workflows import Workflows
 from offhook.bus import Bus
-from offhook.http import create_app
+from offhook.database import until_prepared
+from offhook.http import Readiness, create_app
 from offhook.identities import new_id
 from offhook.providers import registry
 from offhook.records import ApiKeyRecord
@@ -82,9 +83,8 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         owner=owner,
     )
     bus.consume(CALL_COMMANDS, group=SERVICE, handler=worker.record_commands)
-    bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life, traced=False)
-    last_calls = LastCalls(database)
-    bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=last_calls.observe, traced=False)
+    bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
+    bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
     numbers = Numbers(database, clock=clock)
     inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url, pacer=pacer)
     reconciler = Reconciler(
@@ -131,7 +131,8 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            await database.migrate()
+            readiness: Readiness = app.state.readiness
+            await until_prepared(database, migrate=settings.auto_prepare, waiting=readiness.wait_for)
             if settings.public_url is not None and settings.tunnel_metrics_url is not None:
                 log.warning(
                     "public_url.configured",

@@ -2,7 +2,7 @@
 outlet.
 """
 
-from offhook.bus.broker import BusSettings
+from offhook.bus.broker import BusSettings, PlainBusSettings
 from offhook.bus.bus import Bus, OutgoingRecord
 from offhook.bus.dead_letters import DeadLetter
 from offhook.bus.directory import Directory
@@ -23,5 +23,6 @@ __all__ = [
     "Outlet",
     "OutletError",
     "OutletFull",
+    "PlainBusSettings",
     "PoisonError",
 ]

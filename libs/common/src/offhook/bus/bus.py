@@ -17,10 +17,9 @@ from typing import Any, Final, TypeVar
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
 from faststream.kafka import Topic as BrokerTopic
-from opentelemetry.trace import Span
 
-from offhook.bus import hops
 from offhook.bus.broker import HEARTBEAT_MS, MAX_RECORD_BYTES, REBALANCE_TIMEOUT_MS, BusSettings, build_broker
+from offhook.bus.connecting import why_not
 from offhook.bus.consumer import WatchedConsumer
 from offhook.bus.consumption import (
     BatchHandler,
@@ -37,11 +36,11 @@ from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge
 from offhook.bus.health import Health
 from offhook.bus.listening import Hear, Listener
 from offhook.bus.producer import Acknowledgement
-from offhook.bus.provisioning import ensure_topics
+from offhook.bus.provisioning import ensure_topics, missing_topics, wrong_cleanup
 from offhook.events import Event, EventData, encode
 from offhook.telemetry import metrics
 from offhook.telemetry.tracing import call_traceparent
-from offhook.topics import ALL_TOPICS, DEAD_LETTERS, Topic
+from offhook.topics import ALL_TOPICS, DEAD_LETTERS, Topic, topics_of
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +65,24 @@ class OutgoingRecord:
 class Bus:
     """Kafka for one service. Declare consumers and directories, then `start`; `stop` before the process ends."""
 
-    def __init__(self, settings: BusSettings, *, service: str, connect_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        settings: BusSettings,
+        *,
+        service: str,
+        client: str | None = None,
+        connect_timeout_s: float | None = None,
+    ) -> None:
+        """`client` is the name Kafka's logs know this bus by, where a service has more than one. `start` gives up after
+        `connect_timeout_s`; by default it never does: nothing would be better after a restart of the process.
+        """
         self.service = service
         self.started = False
+        self._topics = topics_of(service)
+        self._waiting_for: str | None = None
         self._settings = settings
         self._connect_timeout_s = connect_timeout_s
-        self._broker, self._producer = build_broker(settings, service)
+        self._broker, self._producer = build_broker(settings, client or service)
         self._consumptions: list[tuple[Consumption, Any]] = []
         self._readers: list[DirectoryReader[Any]] = []
         self._hearers: list[tuple[Topic, Hear]] = []
@@ -105,14 +116,12 @@ class Bus:
         the handler has returned, so it sees every event at least once: what it does must be harmless to
         repeat. `PoisonError` buries one event; `fuse_limit` poison records in a row stop the consumer.
         Anything else raised means: again, after `first_retry_s`, doubling up to `longest_retry_s`, without
-        end. A rebalance cancels a handler that takes over 10 s. `traced`: handling an event is worth a span in its
-        call's trace; not for consumers that look at everything for the little that concerns them.
+        end. A rebalance cancels a handler that takes over 10 s.
         """
         self._must_not_be_started("consume")
         consumption = Consumption(
             topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(fuse_limit),
             first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=revoke_grace_s,
-        traced: bool = True,
         )  # fmt: skip
         self._subscribe(
             consumption,
@@ -126,7 +135,6 @@ class Bus:
         topic: Topic,
         *,
         group: str,
-            traced=traced,
         handler: RecordHandler,
         batch_size: int = 100,
         batch_wait_s: float = 0.05,
@@ -194,26 +202,26 @@ class Bus:
     # --- living
 
     async def start(self) -> None:
-        """Connect, create missing topics, read the directories to their ends, then start listeners and consumers.
+        """Connect, create missing topics (or wait for them), read the directories to their ends, then start listeners
+        and consumers. `health` tells what it waits for.
 
-        Raises `BusUnavailable` when that takes longer than the connect timeout (30 s).
+        Raises `BusUnavailable` when that takes longer than the connect timeout.
         """
         if self.started:
             return
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._connect()
-                for topic in ALL_TOPICS:
+                for topic in self._topics:
                     # A first publish during an outage must not have to ask for its topic's partitions.
                     await self._producer.partitions_for(topic.name)
                 await self._read_directories()
                 await self._listen()
                 await self._broker.start()
         except TimeoutError as error:
+            reason = self._waiting_for or f"Kafka at {self._settings.kafka_bootstrap} was not ready"
             await self._close()
-            raise BusUnavailable(
-                f"Kafka at {self._settings.kafka_bootstrap} was not ready within {self._connect_timeout_s:.0f} s"
-            ) from error
+            raise BusUnavailable(f"{reason}; waited {self._connect_timeout_s:.0f} s") from error
         except BaseException:
             await self._close()
             raise
@@ -236,6 +244,8 @@ class Bus:
     def health(self) -> Health:
         """Whether the service may take work, and what is wrong."""
         problems = list(self._topic_problems)
+        if self._waiting_for is not None:
+            problems.append(self._waiting_for)
         if self._unreachable_since is not None:
             away_s = time.monotonic() - self._unreachable_since
             problems.append(f"Kafka at {self._settings.kafka_bootstrap} does not answer since {away_s:.0f} s")
@@ -272,28 +282,14 @@ class Bus:
         While Kafka is away this waits: bound it with `asyncio.timeout`, or use an `Outlet`. An event whose
         wait was given up may still be published later. Raises `EventTooLarge`, `BusUnavailable`.
         """
-        event, span = hops.begin_sending(topic, event, client=self.service)
-        error: BaseException | None = None
-        try:
-            await self.deliver(self.outgoing(topic, event, key=key))
-        except BaseException as failure:
-            error = failure
-            raise
-        finally:
-            hops.end_sending(span, destination=None if error else "kafka", error=error)
+        await self.deliver(self.outgoing(topic, event, key=key))
 
     async def publish_many(self, topic: Topic, events: Iterable[Event[EventData]]) -> None:
         """Publish events in this order; returns when all in-sync replicas have all of them.
 
         When it raises, some of them may have been published.
         """
-        acknowledgements: list[Acknowledgement] = []
-        for event in events:
-            sent, span = hops.begin_sending(topic, event, client=self.service)
-            acknowledgement = await self.send(self.outgoing(topic, sent))
-            if span is not None:
-                acknowledgement.add_done_callback(partial(_end_sending, span))
-            acknowledgements.append(acknowledgement)
+        acknowledgements = [await self.send(self.outgoing(topic, event)) for event in events]
         results = await asyncio.gather(*acknowledgements, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -382,18 +378,36 @@ class Bus:
                 await self._broker.connect()
                 break
             except (KafkaError, OSError) as error:
-                log.info("waiting for Kafka at %s: %s", self._settings.kafka_bootstrap, error)
                 await self._broker.config.broker_config.disconnect()
+                servers = self._settings.kafka_bootstrap.split(",")
+                self._wait(await why_not(servers, self._settings.kafka_security, error))
                 await asyncio.sleep(_CONNECT_RETRY_S)
         config = self._broker.config.broker_config
         assert isinstance(config.builder, partial)
         config.builder = partial(WatchedConsumer, **config.builder.keywords)
-        self._topic_problems = await ensure_topics(
-            self._broker.config.broker_config.admin_client,
-            ALL_TOPICS,
-            partitions=self._settings.partitions,
-            replication_factor=self._settings.replication_factor,
-        )
+        admin = self._broker.config.broker_config.admin_client
+        if self._settings.auto_prepare:
+            self._topic_problems = await ensure_topics(
+                admin,
+                ALL_TOPICS,
+                partitions=self._settings.partitions,
+                replication_factor=self._settings.replication_factor,
+            )
+        else:
+            while missing := await missing_topics(admin, self._topics):
+                self._wait(
+                    f"Kafka has no topic {', '.join(missing)}, or this user may not see it: run `offhook prepare`, or"
+                    " allow what docs/reference/topics.md lists"
+                )
+                await asyncio.sleep(_CONNECT_RETRY_S)
+            self._topic_problems = await wrong_cleanup(admin, self._topics)
+        self._waiting_for = None
+
+    def _wait(self, reason: str) -> None:
+        """Remember what is waited for, for `health`; and log it, once."""
+        if reason != self._waiting_for:
+            log.warning("waiting for Kafka: %s", reason)
+        self._waiting_for = reason
 
     async def _read_directories(self) -> None:
         build = await self._broker.connect()
@@ -466,8 +480,3 @@ def _account(topic: str, started: float, acknowledgement: Acknowledgement) -> No
     else:
         metrics.BUS_PUBLISHED.labels(topic).inc()
         metrics.BUS_PUBLISH_SECONDS.labels(topic).observe(time.perf_counter() - started)
-
-
-def _end_sending(span: Span, acknowledgement: Acknowledgement) -> None:
-    lost = None if acknowledgement.cancelled() else acknowledgement.exception()
-    hops.end_sending(span, destination=None if lost else "kafka", error=lost)

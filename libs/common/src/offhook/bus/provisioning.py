@@ -48,6 +48,23 @@ async def ensure_topics(
     Another process may create them at the same time. Existing topics are left as they are: their settings
     belong to the operator. Raises `BusError` when the cluster refuses to create a topic.
     """
+    # Asked before: where somebody else creates the topics, a user need not be allowed to.
+    missing = set(await missing_topics(admin, topics))
+    existing = [topic for topic in topics if topic.name not in missing]
+    if missing:
+        existing += await _create(
+            admin,
+            [topic for topic in topics if topic.name in missing],
+            partitions=partitions,
+            replication_factor=replication_factor,
+        )
+    return await wrong_cleanup(admin, existing)
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, topics: Sequence[Topic], *, partitions: int, replication_factor: int
+) -> list[Topic]:
+    """Create the topics; returns those that somebody else has created in between. Raises `BusError`."""
     response = await admin.create_topics(
         [
             NewTopic(
@@ -70,10 +87,17 @@ async def ensure_topics(
             raise BusError(f"Kafka does not create the topic {answer['topic']}: {detail}")
         else:
             log.info("topic %s created with %s partitions", answer["topic"], partitions)
-    return await _wrong_cleanup(admin, existing)
+    return existing
 
 
-async def _wrong_cleanup(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
+async def missing_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
+    """The names of those that do not exist, or that this user may not see."""
+    there = set(await admin.list_topics())
+    return [topic.name for topic in topics if topic.name not in there]
+
+
+async def wrong_cleanup(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
+    """A sentence for each topic that is cleaned up in another way than `offhook.topics` says."""
     if not topics:
         return []
     resources = [

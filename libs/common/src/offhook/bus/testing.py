@@ -15,7 +15,6 @@ Publishing works before `start`, so that a test can fill compacted topics first.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -23,21 +22,13 @@ from unittest import mock
 from aiokafka import ConsumerRecord, TopicPartition
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 
+from offhook.bus.broker import PlainBusSettings
 from offhook.bus.bus import Bus
 from offhook.bus.memory import MemoryCluster, MemoryConsumer, MemoryProducer
 from offhook.events import Event, EventData, decode
 from offhook.topics import Topic
 
 __all__ = ["MemoryBus", "MemoryCluster", "memory_bus"]
-
-
-@dataclass(frozen=True, slots=True)
-class MemorySettings:
-    """Settings that name no server."""
-
-    kafka_bootstrap: str = "memory:0"
-    replication_factor: int = 1
-    partitions: int = 4
 
 
 class _LoggedTestBroker(TestKafkaBroker[KafkaBroker]):
@@ -75,7 +66,7 @@ class MemoryBus(Bus):
     """A `Bus` whose Kafka is a `MemoryCluster`."""
 
     def __init__(self, service: str, cluster: MemoryCluster) -> None:
-        super().__init__(MemorySettings(partitions=cluster.partitions), service=service)
+        super().__init__(PlainBusSettings("memory:0", partitions=cluster.partitions), service=service)
         self.cluster = cluster
 
     def records(self, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:

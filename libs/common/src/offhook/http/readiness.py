@@ -27,8 +27,8 @@ Check = Callable[[], Iterable[str]]
 class Readiness:
     """Ready is: started, not draining, the bus is ready, and no check objects.
 
-    `starting` is true while the application's lifespan has not come through; `waiting_for` is a sentence about what it
-    waits for then, which the lifespan may set.
+    `starting` is true while the application's lifespan has not come through; `waiting_for` is what it waits for
+    then, which the lifespan tells with `wait_for`.
     """
 
     def __init__(self, bus: HasHealth | None, checks: Iterable[Check] = ()) -> None:
@@ -38,6 +38,10 @@ class Readiness:
         self._bus = bus
         self._checks = tuple(checks)
         self._has_started = False
+
+    def wait_for(self, reason: str | None) -> None:
+        """Tell what the lifespan waits for, in a sentence; None: nothing any more."""
+        self.waiting_for = reason
 
     @property
     def has_started(self) -> bool:

@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar, Final
 from fastapi import FastAPI
 from pydantic import Field
 
-from call_tracker.app import prepare
 from call_tracker.recording.ledger import Ledger
 from call_tracker.recording.recorder import Patience, Recorder
 from call_tracker.settings import TrackerSettings
 from call_tracker.store import Database
 from call_tracker.store.store import Clock
 from offhook.bus import Bus
-from offhook.http import create_app
+from offhook.database import until_prepared
+from offhook.http import Readiness, create_app
 from offhook.topics import MEDIA_TAPS
 
 SERVICE: Final = "recorder"
@@ -70,7 +70,8 @@ def build(settings: RecorderSettings, bus: Bus, clock: Clock) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await prepare(database, migrate=settings.migrate_at_start)
+        readiness: Readiness = app.state.readiness
+        await until_prepared(database, migrate=settings.auto_prepare, waiting=readiness.wait_for)
         try:
             await bus.start()
             tasks.append(asyncio.create_task(recorder.run(), name="recorder"))
