@@ -83,8 +83,9 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         owner=owner,
     )
     bus.consume(CALL_COMMANDS, group=SERVICE, handler=worker.record_commands)
-    bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life)
-    bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=LastCalls(database).observe)
+    bus.consume(CALL_EVENTS, group=SERVICE, handler=worker.observe_life, traced=False)
+    last_calls = LastCalls(database)
+    bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=last_calls.observe, traced=False)
     numbers = Numbers(database, clock=clock)
     inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url, pacer=pacer)
     reconciler = Reconciler(

@@ -17,7 +17,9 @@ from typing import Any, Final, TypeVar
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faststream import AckPolicy
 from faststream.kafka import Topic as BrokerTopic
+from opentelemetry.trace import Span
 
+from offhook.bus import hops
 from offhook.bus.broker import HEARTBEAT_MS, MAX_RECORD_BYTES, REBALANCE_TIMEOUT_MS, BusSettings, build_broker
 from offhook.bus.connecting import why_not
 from offhook.bus.consumer import WatchedConsumer
@@ -109,6 +111,7 @@ class Bus:
         longest_retry_s: float = 30.0,
         session_timeout_s: float = 10.0,
         revoke_grace_s: float = 10.0,
+        traced: bool = True,
     ) -> None:
         """Have `handler` called with the decoded events of each batch, in order of the partition.
 
@@ -116,12 +119,14 @@ class Bus:
         the handler has returned, so it sees every event at least once: what it does must be harmless to
         repeat. `PoisonError` buries one event; `fuse_limit` poison records in a row stop the consumer.
         Anything else raised means: again, after `first_retry_s`, doubling up to `longest_retry_s`, without
-        end. A rebalance cancels a handler that takes over 10 s.
+        end. A rebalance cancels a handler that takes over 10 s. `traced`: handling an event is worth a span in its
+        call's trace; not for consumers that look at everything for the little that concerns them.
         """
         self._must_not_be_started("consume")
         consumption = Consumption(
             topic, group, handler, service=self.service, bury=self._bury, fuse=Fuse(fuse_limit),
             first_retry_s=first_retry_s, longest_retry_s=longest_retry_s, revoke_grace_s=revoke_grace_s,
+            traced=traced,
         )  # fmt: skip
         self._subscribe(
             consumption,
@@ -282,14 +287,28 @@ class Bus:
         While Kafka is away this waits: bound it with `asyncio.timeout`, or use an `Outlet`. An event whose
         wait was given up may still be published later. Raises `EventTooLarge`, `BusUnavailable`.
         """
-        await self.deliver(self.outgoing(topic, event, key=key))
+        event, span = hops.begin_sending(topic, event, client=self.service)
+        error: BaseException | None = None
+        try:
+            await self.deliver(self.outgoing(topic, event, key=key))
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            hops.end_sending(span, destination=None if error else "kafka", error=error)
 
     async def publish_many(self, topic: Topic, events: Iterable[Event[EventData]]) -> None:
         """Publish events in this order; returns when all in-sync replicas have all of them.
 
         When it raises, some of them may have been published.
         """
-        acknowledgements = [await self.send(self.outgoing(topic, event)) for event in events]
+        acknowledgements: list[Acknowledgement] = []
+        for event in events:
+            sent, span = hops.begin_sending(topic, event, client=self.service)
+            acknowledgement = await self.send(self.outgoing(topic, sent))
+            if span is not None:
+                acknowledgement.add_done_callback(partial(_end_sending, span))
+            acknowledgements.append(acknowledgement)
         results = await asyncio.gather(*acknowledgements, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -480,3 +499,8 @@ def _account(topic: str, started: float, acknowledgement: Acknowledgement) -> No
     else:
         metrics.BUS_PUBLISHED.labels(topic).inc()
         metrics.BUS_PUBLISH_SECONDS.labels(topic).observe(time.perf_counter() - started)
+
+
+def _end_sending(span: Span, acknowledgement: Acknowledgement) -> None:
+    lost = None if acknowledgement.cancelled() else acknowledgement.exception()
+    hops.end_sending(span, destination=None if lost else "kafka", error=lost)
