@@ -25,8 +25,6 @@ ENV PATH=/opt/offhook/bin:/usr/bin:/bin \
     NUMBA_CACHE_DIR=/var/lib/offhook/kernels \
     OFFHOOK_LISTEN_HOST=0.0.0.0 \
     OFFHOOK_LISTEN_PORT=8080 \
-    OFFHOOK_ADMIN_HOST=0.0.0.0 \
-    OFFHOOK_ADMIN_PORT=8081 \
     OFFHOOK_STATE_DIR=/var/lib/offhook \
     OFFHOOK_RECORDINGS_DIR=/var/lib/offhook/recordings
 WORKDIR /var/lib/offhook
