@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,17 +28,18 @@ _EXIT_WITHIN_S: Final = 60.0
 
 @dataclass(slots=True)
 class Roll:
-    """One service, from its first new instance until its last old one has got SIGTERM (`told`), and has ended.
+    """One service, from its first new instance until its last old one has ended. Times are seconds since 1970.
 
-    Times are seconds since 1970. `exit_codes` are those of the old instances, in the order of their ends.
+    `exit_codes` and `drains_s` (from SIGTERM to the exit) are those of the old instances, in the order of their ends.
     """
 
     service: str
     began: float
-    told: float = 0.0
     ended: float = 0.0
     exit_codes: list[int] = field(default_factory=list)
+    drains_s: list[float] = field(default_factory=list)
     live_calls: int = 0
+    ends: list[asyncio.Task[None]] = field(default_factory=list)
 
     def during(self, moment: float) -> bool:
         return self.began <= moment <= self.ended
@@ -50,46 +51,38 @@ class Rollout:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
-    async def roll(self, service: str, env: Mapping[str, str] | None = None) -> Roll:
-        """Replace all instances, one after the other, by new ones with these settings; returns when the old ones have
-        ended. Raises `DevError`."""
-        roll, old = await self.replace(service, env)
-        return await self.finish(roll, old)
-
-    async def replace(self, service: str, env: Mapping[str, str] | None = None) -> tuple[Roll, list[Program]]:
-        """The same, but the old instances may go on with what they have: wait for them with `finish`."""
+    async def replace(self, service: str, env: Mapping[str, str] | None = None) -> Roll:
+        """Replace all instances, one after the other, by new ones with these settings. The old ones may go on with what
+        they have: `finish` waits for them. Raises `DevError`."""
         roll = Roll(service, time.time())
-        old = self.stack.instances(service)
-        serving = list(old)
-        for each in old:
+        serving = self.stack.instances(service)
+        for old in self.stack.instances(service):
             serving.append(await self.stack.instance(service, env).start())
             self.route(service, serving)
-            serving.remove(each)
-            await self.retire(service, each, serving)
-        roll.told = time.time()
-        return roll, old
-
-    async def retire(self, service: str, instance: Program, serving: Sequence[Program]) -> None:
-        """SIGTERM; `serving` take its place once that has been noticed."""
-        assert instance.pid is not None
-        os.kill(instance.pid, signal.SIGTERM)
-        await asyncio.sleep(NOTICED_AFTER_S)
-        self.route(service, serving)
-
-    async def finish(self, roll: Roll, old: Iterable[Program], within_s: float = _EXIT_WITHIN_S) -> Roll:
-        """Wait until the old instances have ended. Raises `DevError`."""
-        ends = [asyncio.create_task(self.end_of(each, within_s)) for each in old]
-        for end in asyncio.as_completed(ends):
-            roll.exit_codes.append(await end)
-        roll.ended = time.time()
+            serving.remove(old)
+            roll.ends.append(asyncio.create_task(self._see_off(roll, old)))
+            await asyncio.sleep(NOTICED_AFTER_S)
+            self.route(service, serving)
         return roll
 
-    async def end_of(self, instance: Program, within_s: float = _EXIT_WITHIN_S) -> int:
+    async def finish(self, roll: Roll) -> Roll:
+        """Wait until the old instances have ended. Raises `DevError`."""
+        await asyncio.gather(*roll.ends)
+        return roll
+
+    async def _see_off(self, roll: Roll, old: Program) -> None:
+        told = time.time()
+        tell_to_end(old)
+        roll.exit_codes.append(await self.end_of(old))
+        roll.ended = time.time()
+        roll.drains_s.append(roll.ended - told)
+
+    async def end_of(self, instance: Program) -> int:
         """Wait until an instance has ended, and forget it. Raises `DevError`."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + _EXIT_WITHIN_S
         while (code := instance.exit_code) is None:
             if time.monotonic() > deadline:
-                raise DevError(f"{instance.name} has not ended within {within_s:.0f} s")
+                raise DevError(f"{instance.name} has not ended within {_EXIT_WITHIN_S:.0f} s")
             await asyncio.sleep(0.02)
         self.stack.forget(instance)
         return code
@@ -99,18 +92,32 @@ class Rollout:
             self.stack.route(service, serving)
 
 
+def tell_to_end(instance: Program) -> None:
+    """SIGTERM, as a kubelet sends it."""
+    assert instance.pid is not None
+    os.kill(instance.pid, signal.SIGTERM)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request through the edge: when it was sent (seconds since 1970), its status (None: there was no answer), and
-    how long the answer took."""
+    """One request through the edge: when it was sent (seconds since 1970), how long the answer took, and its status.
+    None: there was none, because of `trouble`."""
 
     sent: float
-    status: int | None
     ms: float
+    status: int | None
+    trouble: str = ""
 
     @property
     def kind(self) -> str:
-        return "no answer" if self.status is None else f"{self.status // 100}xx"
+        if self.status is not None:
+            return f"{self.status // 100}xx"
+        return "no connection in time" if self.too_slow else "no answer"
+
+    @property
+    def too_slow(self) -> bool:
+        """A carrier gave up connecting to the edge, which nobody rolls: this machine has too much to do."""
+        return self.trouble.startswith("no connection within")
 
 
 @dataclass(slots=True)
@@ -123,7 +130,6 @@ class Tally:
     calls: Counter[str] = field(default_factory=Counter)
     live: list[int] = field(default_factory=list)
     carried_over: int = 0
-    handed_over: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def blame(self, words: str) -> None:
@@ -143,12 +149,13 @@ class Tally:
         lines = [
             f"{name:<{widths[0]}}  {figure:>{widths[1]}}  {more}".rstrip() for name, figure, more in rows
         ]
-        lines += ["", "rolled            took   old ended  live calls  webhooks  p50      p99      slowest"]
+        lines += ["", "rolled           took  drained in   live calls  webhooks      p50      p99  slowest"]
         for roll in self.rolls:
             took = sorted(each.ms for each in self.webhooks if roll.during(each.sent))
+            drains = ", ".join(f"{seconds:.1f}" for seconds in roll.drains_s)
             lines.append(
-                f"{roll.service:<16}{roll.told - roll.began:5.1f} s  {roll.ended - roll.told:+7.1f} s  {roll.live_calls:10d}"
-                f"  {len(took):8d}  {_share(took, 0.5)}  {_share(took, 0.99)}  {_share(took, 1.0)}"
+                f"{roll.service:<15}{roll.ended - roll.began:4.0f} s  {drains:<10}   {roll.live_calls:10d}  {len(took):8d}"
+                f"  {_share(took, 0.5)}  {_share(took, 0.99)}  {_share(took, 1.0)}"
             )
         return "\n".join(lines)
 
