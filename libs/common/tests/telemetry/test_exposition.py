@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from offhook.http import create_app
-from offhook.telemetry import exemplars, metrics
+from offhook.telemetry import exemplars, metrics, tracing
 from offhook.telemetry.exposition import OPENMETRICS, TEXT, exposition
 from offhook.telemetry.tracing import call_span_context
 
@@ -23,7 +23,11 @@ _PROMETHEUS = (
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call's trace is kept."""
-    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: TracerProvider(sampler=ALWAYS_ON))
+    _trace(monkeypatch, TracerProvider(sampler=ALWAYS_ON))
+
+
+def _trace(monkeypatch: pytest.MonkeyPatch, provider: TracerProvider) -> None:
+    monkeypatch.setattr(tracing, "_configured", tracing.Tracing(provider, None))
 
 
 def _openmetrics(service: metrics.Service) -> dict[str, Metric]:
@@ -78,7 +82,7 @@ def test_without_tracing_nothing_is_led_to() -> None:
 
 def test_a_call_whose_trace_is_not_kept_gives_no_exemplar(monkeypatch: pytest.MonkeyPatch) -> None:
     thinned = TracerProvider(sampler=TraceIdRatioBased(0.5))
-    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: thinned)
+    _trace(monkeypatch, thinned)
     given = [run for run in map(str, range(200)) if exemplars.of_call(run)]
     assert 50 < len(given) < 150
     assert all(exemplars.of_call(run) for run in given)

@@ -111,6 +111,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             await redis.stop()
             await site.close()
             await database.close()
+            tracker.ends.flush()
             spans.shutdown()
 
     def outbox_waits() -> Iterable[str]:
@@ -148,6 +149,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         webhooks=logs.webhooks,
         viewers=logs.viewers,
         trace_url_template=settings.trace_url_template,
+        logs_url_template=settings.logs_url_template,
     )
     app.include_router(recordings.router(site))
     app.include_router(logs.apis(require_user(api_keys, sessions)))

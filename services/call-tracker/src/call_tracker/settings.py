@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -37,13 +37,25 @@ class TrackerSettings(StorageSettings):
         description="where a call's trace is looked at, with {trace_id} in it; not set: pages link no traces",
     )
 
-    @field_validator("trace_url_template")
+    logs_url_template: str | None = Field(
+        None,
+        max_length=2000,
+        description="where a call's log lines are looked at, with {workflow_run_id} or {trace_id} in it; not set: pages link"
+        " no logs",
+    )
+
+    @field_validator("trace_url_template", "logs_url_template")
     @classmethod
-    def _usable_template(cls, value: str | None) -> str | None:
+    def _usable_template(cls, value: str | None, info: ValidationInfo) -> str | None:
         if not value:
             return None
-        if not value.startswith(("https://", "http://")) or "{trace_id}" not in value:
-            raise ValueError("this must be an http(s) URL with {trace_id} in it")
+        ids = (
+            ("{trace_id}",)
+            if info.field_name == "trace_url_template"
+            else ("{workflow_run_id}", "{trace_id}")
+        )
+        if not value.startswith(("https://", "http://")) or not any(one in value for one in ids):
+            raise ValueError(f"this must be an http(s) URL with {' or '.join(ids)} in it")
         return value
 
     calls_keep_days: Annotated[float, Field(gt=0, le=36_500)] = Field(

@@ -3,12 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import structlog
 
 from call_tracker.causes import fault_of
+from call_tracker.ends import Ends
 from call_tracker.store import Advance, Outbox, Store, StoreRefusal, StoreUnavailable, objection
 from offhook.bus.errors import PoisonError
 from offhook.call_leases import CallLeases
@@ -34,10 +34,9 @@ class Tracker:
         leases: CallLeases,
         public_url: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._public_url = public_url
+        self.ends = Ends(tracing, public_url)
         self._store = store
         self._outbox = outbox
-        self._tracing = tracing
         self._leases = leases
 
     async def take(self, events: Sequence[Event[EventData]]) -> None:
@@ -85,6 +84,8 @@ class Tracker:
             # Of a batch, only the slowest is worth a trace.
             exemplar = exemplars.of_call(event.subject) if event is oldest else None
             metrics.CALL_EVENT_AGE_SECONDS.observe(max(now - event.time.timestamp(), 0.0), exemplar)
+        for record in advance.changed:
+            self.ends.changed(record)
         await self.tell_ended(advance.ended)
 
     async def tell_ended(self, ended: Sequence[CallState]) -> None:
@@ -94,9 +95,10 @@ class Tracker:
         """
         for record in ended:
             await self._leases.release(record.workflow_run_id)
-            self._tell_end(record)
+            self.ends.ended(record)
+            self._count_end(record)
 
-    def _tell_end(self, record: CallState) -> None:
+    def _count_end(self, record: CallState) -> None:
         status, provider, direction = (
             record.status.value,
             record.provider or "unknown",
@@ -105,48 +107,3 @@ class Tracker:
         metrics.CALLS_ENDED.labels(provider, direction, status).inc()
         reason = record.end_reason or "unknown"
         metrics.CALL_ENDS.labels(provider, reason, fault_of(reason, record.ended_by)).inc()
-        call_url = self._call_url(record.workflow_run_id)
-        log.info(
-            "call ended",
-            workflow_run_id=record.workflow_run_id,
-            user_id=record.user_id,
-            status=status,
-            end_reason=record.end_reason,
-            ended_by=record.ended_by.value if record.ended_by else None,
-            talk_ms=record.talk_ms,
-            call_url=call_url,
-        )
-        if record.ended_at is None:
-            return
-        ended_ns = _nanoseconds(record.ended_at)
-        fault = fault_of(reason, record.ended_by)
-        known = {
-            "offhook.provider": provider,
-            "offhook.direction": direction,
-            "offhook.status": status,
-            "offhook.end_reason": record.end_reason,
-            "offhook.ended_by": record.ended_by.value if record.ended_by else None,
-            "offhook.user_id": record.user_id,
-            "offhook.workflow_id": record.workflow_id,
-            "offhook.provider_call_id": record.provider_call_id,
-            "offhook.talk_ms": record.talk_ms,
-            "offhook.reconciled": record.reconciled,
-            "offhook.fault": fault,
-            "offhook.call_url": call_url,
-        }
-        self._tracing.emit_call_span(
-            record.workflow_run_id,
-            began_ns=_nanoseconds(record.requested_at) if record.requested_at else ended_ns,
-            ended_ns=ended_ns,
-            attributes={name: value for name, value in known.items() if value is not None},
-            error=None if fault == "none" else reason,
-        )
-
-    def _call_url(self, workflow_run_id: str) -> str | None:
-        """The page of the call; None while nobody knows where the installation is reached."""
-        base = self._public_url()
-        return None if base is None else f"{base}/calls/{workflow_run_id}"
-
-
-def _nanoseconds(moment: str) -> int:
-    return int(datetime.fromisoformat(moment).timestamp() * 1_000_000) * 1000

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 
 from offhook.http import problems
 from offhook.http.limits import BodyLimit
@@ -16,6 +17,15 @@ from offhook.telemetry import metrics
 from offhook.telemetry.exposition import exposition
 
 DEFAULT_MAX_BODY_BYTES: Final = 256 * 1024
+# FastAPI traces by itself as soon as there is a tracer: with the query and the words of exceptions, and below whatever
+# trace the request names. `Observation` does it here.
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 def create_app(
@@ -38,7 +48,7 @@ def create_app(
         "version": version("offhook"),
         "redoc_url": None,
     }
-    app = FastAPI(lifespan=lifespan, **{**options, **fastapi})
+    app = FastAPI(lifespan=lifespan, telemetry=_NO_TELEMETRY, **{**options, **fastapi})
     readiness = Readiness(bus, checks)
     app.state.service = service
     app.state.readiness = readiness

@@ -6,6 +6,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,7 +41,8 @@ class Observation:
         if tracing.enabled():
             opened = self._tracer.start_as_current_span(
                 method,
-                kind=SpanKind.SERVER,
+                Context(),  # whoever asks is outside: it does not choose the trace
+                SpanKind.SERVER,
                 attributes={"http.request.method": method},
                 record_exception=False,
             )

@@ -4,19 +4,11 @@ A bucket keeps the last one, so they need memory for each bucket and not for eac
 They are given only where they lead somewhere: while traces are recorded, and for calls whose trace is kept.
 """
 
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision
-
-from offhook.telemetry.tracing import call_span_context
+from offhook.telemetry import tracing
 
 
 def of_call(workflow_run_id: str | None) -> dict[str, str] | None:
     """The exemplar of a call, for `observe(…, exemplar)`; None where there is no trace to be led to."""
-    provider = trace.get_tracer_provider()
-    if workflow_run_id is None or not isinstance(provider, TracerProvider):
+    if workflow_run_id is None or not tracing.keeps(workflow_run_id):
         return None
-    trace_id = call_span_context(workflow_run_id).trace_id
-    if provider.sampler.should_sample(None, trace_id, "call").decision is not Decision.RECORD_AND_SAMPLE:
-        return None
-    return {"trace_id": f"{trace_id:032x}"}
+    return {"trace_id": tracing.call_trace_id(workflow_run_id)}

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -183,6 +183,14 @@ class Tracing:
     def enabled(self) -> bool:
         return self._provider is not None
 
+    def keeps(self, workflow_run_id: str) -> bool:
+        """Whether the trace of this call is one of those that are recorded."""
+        if self._provider is None:
+            return False
+        trace_id = call_span_context(workflow_run_id).trace_id
+        decision = self._provider.sampler.should_sample(None, trace_id, spans.CALL).decision
+        return decision is Decision.RECORD_AND_SAMPLE
+
     def emit_call_span(
         self,
         workflow_run_id: str,
@@ -195,12 +203,9 @@ class Tracing:
         """The root span of a call that has ended. Times are Unix nanoseconds; `error` is the word for what went wrong.
         Emitting it twice makes the same span twice.
         """
-        if self._provider is None or self._processor is None:
+        if self._provider is None or self._processor is None or not self.keeps(workflow_run_id):
             return
         context = call_span_context(workflow_run_id)
-        sampler = self._provider.sampler
-        if sampler.should_sample(None, context.trace_id, "call").decision is not Decision.RECORD_AND_SAMPLE:
-            return
         span = ReadableSpan(
             spans.CALL,
             SpanContext(context.trace_id, context.span_id, False, context.trace_flags),
@@ -247,6 +252,22 @@ def now_ns(ago_s: float = 0.0) -> int:
 def enabled() -> bool:
     """Whether spans are recorded in this process."""
     return _configured.enabled
+
+
+def keeps(workflow_run_id: str) -> bool:
+    """Whether the trace of this call is recorded: tracing is on, and the sampler keeps it."""
+    return _configured.keeps(workflow_run_id)
+
+
+class _OwnTracers(TracerProvider):
+    """Records what this project names. Libraries that trace by themselves, with queries and the words of exceptions, get a
+    tracer that does nothing.
+    """
+
+    def get_tracer(self, instrumenting_module_name: str, *args: Any, **more: Any) -> trace.Tracer:
+        if instrumenting_module_name.partition(".")[0] != "offhook":
+            return trace.NoOpTracer()
+        return super().get_tracer(instrumenting_module_name, *args, **more)
 
 
 class _Guard(SpanExporter):
@@ -320,7 +341,7 @@ def configure(service: str, *, processors: Sequence[SpanProcessor] = ()) -> Trac
     resource = Resource.create(
         {"service.namespace": "offhook", "service.name": service, "service.version": version("offhook")}
     )
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = _OwnTracers(resource=resource, shutdown_on_exit=False)
     if isinstance(provider.sampler, ParentBased):
         # Our parents are derived or made by the same rule: what the root would decide is decided for all.
         provider.sampler = provider.sampler._root

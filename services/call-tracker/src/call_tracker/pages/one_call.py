@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from call_tracker.webhook_log import WebhookFilter
 from offhook.http import Problem
 from offhook.identities import is_id
 from offhook.records import CallState
-from offhook.telemetry.tracing import call_span_context
+from offhook.telemetry.tracing import call_trace_id
 from offhook.web import PageUser, Site
 from offhook.web.forms import text_of
 
@@ -60,7 +61,8 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
             "recording": recording,
             "recording_trouble": trouble,
             "workflow": workflow if workflow is not None and workflow.user_id == user.user_id else None,
-            "trace_url": trace_url(parts.trace_url_template, run),
+            "trace_url": seen_at(parts.trace_url_template, run),
+            "logs_url": seen_at(parts.logs_url_template, run),
             "here": f"{CALLS}/{run}",
             "errors": {},
             "sent": {"to": "", "mode": "cold"},
@@ -138,11 +140,16 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
     return router
 
 
-def trace_url(template: str | None, run: str) -> str | None:
-    """Where the call's trace is; every process finds the same (`telemetry.tracing`)."""
+def seen_at(template: str | None, run: str) -> str | None:
+    """Where the call's trace, or its log lines, are looked at. Both ids are safe in any part of a URL; every process knows the
+    same trace (`telemetry.tracing`)."""
     if template is None:
         return None
-    return template.replace("{trace_id}", f"{call_span_context(run).trace_id:032x}")
+    known = {"{trace_id}": call_trace_id(run), "{workflow_run_id}": quote(run, safe="")}
+    for place, value in known.items():
+        # A template may have been written as a URL is, with the braces escaped.
+        template = template.replace(place, value).replace(quote(place), value)
+    return template
 
 
 def _no_such_call() -> Problem:

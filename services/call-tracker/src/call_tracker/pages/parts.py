@@ -17,7 +17,8 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True)
 class PageParts:
-    """The domain, as the pages need it. `trace_url_template` has `{trace_id}` in it; None: traces are not linked."""
+    """The domain, as the pages need it. `trace_url_template` has `{trace_id}` in it, `logs_url_template` that or
+    `{workflow_run_id}`; None: traces, or logs, are not linked."""
 
     store: Store
     outbox: Outbox
@@ -28,3 +29,4 @@ class PageParts:
     webhooks: WebhookLog
     viewers: Viewers
     trace_url_template: str | None = None
+    logs_url_template: str | None = None
