@@ -109,7 +109,8 @@ class Agent:
         except ConnectionClosed:
             return
         assert isinstance(start, protocol.Start)  # `receive` returns nothing else first
-        call = Call(link, start, connection.send)
+        headers = connection.request.headers if connection.request is not None else {}
+        call = Call(link, start, connection.send, traceparent=headers.get("traceparent"))
         self.calls.add(call)
         try:
             await self._hold(call, link, connection)

@@ -60,7 +60,11 @@ class Call:
         link: protocol.PcmAgentSide,
         start: protocol.Start,
         send: Callable[[bytes | str], Awaitable[None]],
+        *,
+        traceparent: str | None = None,
     ) -> None:
+        self.traceparent = traceparent
+        """The call's W3C trace context, from the handshake: start your own spans below it, and they stand in the call's trace."""
         self._link = link
         self._start = start
         self._send = send
