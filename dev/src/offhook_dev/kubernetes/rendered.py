@@ -122,12 +122,14 @@ def labels_of(workload: Manifest) -> dict[str, str]:
 
 def container_of(workload: Manifest) -> Manifest:
     """Every pod here has one container."""
+    found: Manifest
     (found,) = pod_of(workload)["containers"]
-    return dict(found)
+    return found
 
 
 def is_ours(workload: Manifest) -> bool:
-    return bool(container_of(workload)["image"].rpartition(":")[0].endswith("/offhook"))
+    """One of the base, not a server or simulator that an overlay brings along."""
+    return labels_of(workload).get("app.kubernetes.io/part-of") == "offhook"
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

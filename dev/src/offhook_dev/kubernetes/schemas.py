@@ -24,6 +24,15 @@ _BUILT_IN: Final = frozenset(
 
 def objections(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with an object, by its schema. A kind whose schema nobody has is an objection."""
+    yield from _objections(json.dumps(manifest, sort_keys=True))
+
+
+@cache  # overlays have much in common
+def _objections(text: str) -> tuple[str, ...]:
+    return tuple(_judge(json.loads(text)))
+
+
+def _judge(manifest: Mapping[str, Any]) -> Iterator[str]:
     name = f"{manifest['kind']}/{manifest['metadata']['name']}"
     if manifest["apiVersion"] in _BUILT_IN:
         for version in VERSIONS:
