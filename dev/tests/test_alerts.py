@@ -10,6 +10,7 @@ import yaml
 from alert_cases import CASES, Series
 from promql import metrics_in, objections
 
+from offhook.telemetry.metrics import METRICS
 from offhook_dev.alerting import ALERTS, OBJECTIVES, Alert, pages
 from offhook_dev.prometheus import run_tool
 from offhook_dev.stack import repository
@@ -117,8 +118,6 @@ def test_the_recording_rules_ask_for_metrics_and_labels_that_exist() -> None:
 
 
 def test_an_objective_looks_at_a_bucket_that_its_histogram_has() -> None:
-    from offhook.telemetry.metrics import METRICS
-
     buckets = {metric.name: metric.buckets for metric in METRICS}
     for objective in OBJECTIVES:
         for name in metrics_in(objective.good):
@@ -133,3 +132,54 @@ def test_names_are_unique_and_say_little_enough_to_be_read_at_night() -> None:
         assert re.fullmatch(r"[A-Z][A-Za-z]+", alert.name)
         assert alert.summary.endswith("."), alert.name
         assert len(alert.summary) < 180, alert.name
+
+
+# --- runbooks --------------------------------------------------------------------------------------------------------
+
+_RUNBOOKS: Final = sorted((_ROOT / "docs" / "runbooks").glob("*.md"))
+_METRIC: Final = re.compile(r"\boffhook_[a-z_]+\b")
+_COMMANDS: Final = frozenset({"replay", "rebuild", "keys", "prepare"})
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_has_a_runbook_with_what_is_needed_at_night(alert: Alert) -> None:
+    text = (_ROOT / "docs" / "runbooks" / f"{alert.page}.md").read_text()
+    sections = text.split("\n## ")
+    (section,) = [one for one in sections if one.split("\n", 1)[0] == alert.name]
+    if alert.name.endswith("Slowly"):
+        return  # for a working day: it names its fast sister
+    for part in ("**The caller", "**Over when**"):
+        assert part in section, part
+    assert "**Do" in section or "Nothing to do" in section
+    assert len(section) < 2600, "too long for three in the morning"
+
+
+def test_no_runbook_is_left_without_an_alert() -> None:
+    headings = {heading for path in _RUNBOOKS for heading in re.findall(r"^## (.+)$", path.read_text(), re.M)}
+    assert headings == set(_ALERTS)
+    assert {path.stem for path in _RUNBOOKS} - {"README"} == {alert.page for alert in ALERTS}
+
+
+@pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
+def test_a_runbook_names_metrics_and_commands_that_exist(path: Path) -> None:
+    text = path.read_text()
+    for query in re.findall(r"```promql\n(.*?)```", text, re.S):
+        for line in query.strip().splitlines():
+            assert list(objections(line)) == [], line
+    metrics = {metric.name for metric in METRICS}
+    for quoted in re.findall(r"`([^`\n]+)`", text):
+        if quoted not in metrics and (_METRIC.search(quoted) or quoted.startswith("offhook:")):
+            assert list(objections(quoted)) == [], quoted
+        if command := re.match(r"offhook (\w+)", quoted):
+            assert command[1] in _COMMANDS, quoted
+
+
+@pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
+def test_a_runbooks_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+        name, _, anchor = target.partition("#")
+        page = (path.parent / name).resolve() if name else path
+        assert page.exists(), target
+        if anchor:
+            found = {heading.lower() for heading in re.findall(r"^## (.+)$", page.read_text(), re.M)}
+            assert anchor in found, target

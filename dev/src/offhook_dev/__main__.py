@@ -90,6 +90,15 @@ def docs(check: bool = False) -> None:
 
 
 @app.command()
+def dashboards(seconds: float = 240.0, at_once: int = 8) -> None:
+    """Draw what the dashboards show of simulated calls: docs/images/dashboards. Takes some minutes."""
+    from offhook_dev.dashboards.pictures import draw
+
+    into = repository() / "docs" / "images" / "dashboards"
+    asyncio.run(draw(_var() / "dashboards", into, seconds=seconds, at_once=at_once))
+
+
+@app.command()
 def names() -> None:
     """Check the spelling of topics and metrics everywhere."""
     if wrong := list(misspelled(repository())):

@@ -80,6 +80,9 @@ class Api:
     ) -> dict[str, Any]:
         return self._read(await self._client.post(path, json=body, headers=headers))
 
+    async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._read(await self._client.patch(path, json=body))
+
     async def get(self, path: str) -> dict[str, Any]:
         return self._read(await self._client.get(path))
 
