@@ -52,6 +52,7 @@ def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
     folder = repository() / FOLDER
     copy = tmp_path_factory.mktemp("deploy") / "k8s"
     shutil.copytree(folder, copy)
+    shutil.copytree(repository() / "deploy" / "grafana", copy.parent / "grafana")
     ingress = copy / "overlays" / "ingress"
     ingress.mkdir()
     (ingress / "kustomization.yaml").write_text(INGRESS)
@@ -434,6 +435,10 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
     "unwatched-bridge": (
         watching.every_pod_is_watched, "media-bridge is read at",
         _object("PodMonitor", "offhook", lambda m: m["spec"]["podMetricsEndpoints"].pop(1)),
+    ),
+    "dashboard-left-out": (
+        watching.dashboards_are_ours, "media.json is not",
+        _drop("GrafanaDashboard", "media"),
     ),
     "softened-alert": (
         watching.rules_are_ours, "differ",

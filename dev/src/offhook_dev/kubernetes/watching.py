@@ -13,6 +13,7 @@ from offhook_dev.kubernetes.rendered import Rendered, container_of, labels_of, s
 from offhook_dev.stack import repository
 
 ADAPTER: Final = Path("deploy/k8s/components/autoscaling/prometheus-adapter-values.yaml")
+DASHBOARDS: Final = Path("deploy/grafana/dashboards")
 _NAMES: Final = frozenset(metric.name for metric in METRICS)
 
 
@@ -91,8 +92,31 @@ def rules_are_ours(rendered: Rendered) -> Iterator[str]:
         yield "the rules differ from deploy/prometheus"
 
 
+def dashboards_are_ours(rendered: Rendered) -> Iterator[str]:
+    """Every dashboard of the repository, as it is there."""
+    shown = rendered.of("GrafanaDashboard")
+    if not shown:
+        return
+    found = {}
+    for dashboard in shown:
+        reference = dashboard["spec"]["configMapRef"]
+        if reference["name"] in rendered.names("ConfigMap"):
+            text = rendered.get("ConfigMap", reference["name"])["data"].get(reference["key"])
+            found[reference["key"]] = text
+    kept = {path.name: path.read_text() for path in (repository() / DASHBOARDS).glob("*.json")}
+    for name in sorted(set(found) | set(kept)):
+        if found.get(name) != kept.get(name):
+            yield f"the dashboard {name} is not the repository's"
+
+
 def _name(group: dict[str, Any]) -> str:
     return str(group["name"])
 
 
-POLICIES: Final = (autoscalers_count_what_exists, room_for_a_zone, every_pod_is_watched, rules_are_ours)
+POLICIES: Final = (
+    autoscalers_count_what_exists,
+    room_for_a_zone,
+    every_pod_is_watched,
+    rules_are_ours,
+    dashboards_are_ours,
+)
