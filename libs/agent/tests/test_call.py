@@ -72,6 +72,29 @@ async def test_results_are_told_to_who_asked_early_and_to_who_asks_late() -> Non
     assert (talk.call.answered_by, talk.call.transferred) == ("machine", "busy")
 
 
+def test_the_end_of_a_machines_greeting_is_news_of_its_own() -> None:
+    talk, who, ends, late = Talk(), list[str](), list[str](), list[str]()
+    talk.call.on_answered_by(who.append)
+    talk.call.on_message_end(ends.append)
+    talk.call.receive(talk.bridge.answered_by("machine"))
+    assert (who, ends) == (["machine"], [])
+    talk.call.receive(talk.bridge.answered_by("machine", "beep"))
+    talk.call.on_message_end(late.append)
+    assert (who, ends, late) == (["machine"], ["beep"], ["beep"])
+
+
+def test_an_agent_learns_why_keys_were_not_pressed_and_why_a_transfer_was_not_begun() -> None:
+    talk, told = Talk(), list[str]()
+    talk.call.on_digits_failed(told.append)
+    talk.call.receive(talk.bridge.digits_failed("rejected"))
+    talk.call.receive(talk.bridge.transfer("failed", "limit-reached"))
+    assert (told, talk.call.transferred, talk.call.transfer_reason) == (
+        ["rejected"],
+        "failed",
+        "limit-reached",
+    )
+
+
 async def test_a_consultation_is_known_by_its_metadata_and_can_be_joined() -> None:
     told = {"transfer": {"of": "r0", "from": "+14155550009", "mode": "warm"}}
     talk = Talk(direction="outbound", metadata=told)

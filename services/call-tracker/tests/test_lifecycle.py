@@ -278,6 +278,15 @@ def test_an_end_the_provider_tells_goes_before_its_having_forgotten_the_call() -
 # --- transfers, limits, recordings -----------------------------------------------------------------------
 
 
+def test_the_record_keeps_who_answered_and_what_ended_a_machines_greeting() -> None:
+    call = Call()
+    machine = call.status("nobody knows", 3, answered_by="machine")
+    beep = call.status("nobody knows", 9, answered_by="machine", message_end="beep")
+    both = record([call.requested(), beep, machine, call.status("completed", 20)])
+    assert (both.answered_by, both.message_end) == ("machine", "beep")
+    assert record([call.requested(), machine]).message_end is None
+
+
 def test_the_record_says_what_became_of_the_last_transfer() -> None:
     call = Call()
     begun = [call.received(), call.media_started(3), call.transfer_requested(6)]

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,15 @@ from offhook.events import (
     AgentLost,
     DtmfReceived,
     HangUp,
+    HangUpNotice,
     HangupRequested,
     MediaStarted,
     MediaStopped,
     Party,
+    new_event,
 )
 from offhook.identities import derived_id, inbound_run_id, media_path
+from offhook.topics import CALL_NOTICES
 
 OTHER_CALL = "CA" + "0" * 31 + "9"
 
@@ -521,11 +525,11 @@ async def test_vonages_stream_is_closed_at_once_when_the_agent_hangs_up_so_that_
     assert await marked(redis_url, f"offhook:ended:{inbound_run_id('vonage', rig.app_id, rig.uuid)}")
 
 
-@pytest.mark.parametrize("who_ends_it", ["the command", "nobody"])
+@pytest.mark.parametrize("who_ends_it", ["the command", "nobody", "nobody, which is known"])
 async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
     rig: Any, agent: Any, monkeypatch: pytest.MonkeyPatch, who_ends_it: str
 ) -> None:
-    monkeypatch.setattr(call_module, "_COMMAND_S", 3600.0 if who_ends_it == "the command" else 0.1)
+    monkeypatch.setattr(call_module, "_COMMAND_S", 0.1 if who_ends_it == "nobody" else 3600.0)
     caller = await rig.call("twilio")
     await (await agent.connection()).send({"event": "hangup"})
     await caller.until(rig.commands)
@@ -534,6 +538,11 @@ async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
         await caller.stop_speaking()
         await caller.stop()
         await caller.hang_up()
+    elif who_ends_it != "nobody":
+        assert not caller.closed.is_set()
+        refused = HangUpNotice(workflow_run_id=rig.twilio_run(), reason="busy")
+        event = new_event(refused, source="/test", time=datetime.now(UTC), subject=rig.twilio_run())
+        await rig.bus.publish(CALL_NOTICES, event)
     assert await caller.ends() == 1000
     (stopped,) = await rig.tells(MediaStopped)
     assert stopped.reason == "agent-hangup"

@@ -11,6 +11,7 @@ from media_bridge import control
 from offhook.audio import g711, tone
 from offhook.events import (
     AnsweredByNotice,
+    DigitsNotice,
     DigitsSent,
     EventData,
     MediaStopped,
@@ -166,6 +167,51 @@ async def test_who_answered_is_told_once_and_to_an_agent_that_comes_later_too(ri
     second = await agent.connection()
     assert await second.hears("answered-by") == {"event": "answered-by", "result": "machine"}
     assert second.said("transfer") == []
+
+
+async def test_of_a_machine_the_agent_is_told_first_that_it_is_one_and_then_that_it_records(
+    rig: Any, agent: Any
+) -> None:
+    await rig.call()
+    first = await agent.connection()
+    await first.hears("start")
+    for message_end in (None, "beep", None, "beep"):
+        said = AnsweredByNotice(
+            workflow_run_id=rig.twilio_run(), provider="twilio", account=rig.sid, result="machine",
+            message_end=message_end,
+        )  # fmt: skip
+        await notice(rig, said)
+    await notice(
+        rig, TransferNotice(workflow_run_id=rig.twilio_run(), result="failed", reason="limit-reached")
+    )
+    failed = await first.hears("transfer")
+    assert failed == {"event": "transfer", "result": "failed", "reason": "limit-reached"}
+    machine = {"event": "answered-by", "result": "machine"}
+    assert first.said("answered-by") == [machine, machine | {"message_end": "beep"}]
+    await first.socket.close(1011)
+    second = await agent.connection()
+    assert await second.hears("answered-by") == machine | {"message_end": "beep"}
+
+
+async def test_keys_that_were_not_pressed_are_told_to_the_agent(rig: Any, agent: Any) -> None:
+    await rig.call()
+    connection = await agent.connection()
+    await connection.hears("start")
+    await notice(rig, DigitsNotice(workflow_run_id=rig.twilio_run(), reason="rejected"))
+    assert await connection.hears("digits") == {"event": "digits", "result": "failed", "reason": "rejected"}
+
+
+async def test_a_bot_that_speaks_twilio_finds_what_is_known_of_a_machine_in_its_parameters(
+    rig: Any, twilio_bot: Any, redis_url: str
+) -> None:
+    await rig.workflow("bot", twilio_bot.url, agent_protocol="twilio")
+    async with Redis.from_url(redis_url) as redis:
+        known = {"answered_by": "machine", "message_end": "beep"}
+        await redis.hset(f"offhook:call:{rig.twilio_run()}", mapping=known)
+    await rig.call("twilio", "bot")
+    start = await (await twilio_bot.connection()).hears("start")
+    parameters = start["start"]["customParameters"]
+    assert (parameters["answered_by"], parameters["message_end"]) == ("machine", "beep")
 
 
 async def test_what_was_found_out_before_the_audio_began_is_told_after_the_start(

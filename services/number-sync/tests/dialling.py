@@ -1,6 +1,7 @@
 """A worker with its store, as the tests of dialling run it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from number_sync import outbox, publishing
 from number_sync.configurations import Configurations
 from number_sync.database import Database
 from number_sync.orders import CommandWorker, WorkerSettings
+from number_sync.orders.places import Places
 from number_sync.schema import commands, dials
 from number_sync.sync.pacing import Pacer
+from offhook.call_leases import CallLeases
 from offhook.events import (
     CommandFailed,
     Event,
@@ -29,6 +32,7 @@ from offhook.events import (
 from offhook.identities import new_id
 from offhook.providers import registry
 from offhook.security.keyring import Keyring
+from offhook.shared_redis import SharedRedis
 from offhook.topics import CALL_EVENTS
 
 HASTY = WorkerSettings(
@@ -151,10 +155,19 @@ async def nobody_listens(order: Originate, account: str) -> None:
     """In place of Redis, for tests that are not about it."""
 
 
+def no_redis() -> SharedRedis:
+    """One that is away."""
+    return SharedRedis("redis://127.0.0.1:1/0", loss="calls are not limited", timeout_s=0.2)
+
+
 def make_worker(
-    database: Database, url: str, settings: WorkerSettings = HASTY, keyring: str = KEYRING
+    database: Database,
+    url: str,
+    settings: WorkerSettings = HASTY,
+    keyring: str = KEYRING,
+    redis: SharedRedis | None = None,
 ) -> CommandWorker:
-    """A worker whose providers are all at `url`."""
+    """A worker whose providers are all at `url`. Without `redis` nothing limits the calls."""
     return CommandWorker(
         database,
         Keyring.parse(keyring),
@@ -162,6 +175,7 @@ def make_worker(
         api_url=lambda provider: url,
         settings=settings,
         introduce=nobody_listens,
+        places=Places(CallLeases(redis or no_redis()), now=lambda: int(time.time() * 1000)),
         pacer=Pacer(1000),
     )
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from dialling import HASTY, Desk, make_worker, only_failure, until, working
 from running_number_sync import TWILIO
 
+from number_sync import outbox
 from number_sync.database import Database
 from number_sync.orders import dials
 from offhook.events import (
@@ -29,9 +30,12 @@ from offhook.events import (
     CallOriginated,
     CallStatus,
     Event,
+    HangUpNotice,
     StatusReported,
+    decode,
     new_event,
 )
+from offhook.topics import CALL_NOTICES
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -104,6 +108,12 @@ async def test_ending_a_call_is_tried_again_whatever_became_of_the_answer(
         await worker.record_commands([desk.hang_up("run1", "CA1")])
         await desk.closed("run1")
     assert provider.hang_ups == ["CA1"] * 4
+    async with database.read() as connection:
+        told = [row for row in await outbox.pending(connection) if row.topic == CALL_NOTICES.name]
+    # The bridge that has the call need not wait for this: it is told at the first refusal, and once.
+    assert [decode(row.value.encode(), row.headers).data for row in told] == [
+        HangUpNotice(workflow_run_id="run1", reason="unknown-outcome")
+    ]
 
 
 @on_sqlite

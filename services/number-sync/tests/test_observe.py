@@ -42,6 +42,28 @@ def busy_call(number: int) -> dict[str, Any]:
     }
 
 
+@on_sqlite
+async def test_a_look_that_is_still_to_be_had_is_not_had_twice(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    call = busy_call(1)
+    provider.held = [call]
+    worker = make_worker(database, provider.url)
+    looks = [
+        desk.observe("run1", provider_call_id=call["sid"], requested_at=f"2026-11-22T10:0{n}:00Z")
+        for n in range(3)
+    ]
+    await worker.record_commands(looks)
+    await worker.record_commands([desk.observe("run1", provider_call_id=call["sid"], reason="operator")])
+    assert await desk.open_commands("run1") == ["observe", "observe"]
+    async with working(worker):
+        await desk.closed("run1")
+    observed = [told.reason for told in await desk.told("run1") if isinstance(told, CallObserved)]
+    assert sorted(observed) == ["operator", "silence"]
+    await worker.record_commands([desk.observe("run1", provider_call_id=call["sid"])])
+    assert await desk.open_commands("run1") == ["observe"]
+
+
 async def test_what_the_provider_says_is_told_with_the_fact_that_it_was_asked(
     database: Database, desk: Desk, provider: CountingProvider
 ) -> None:
@@ -79,7 +101,7 @@ async def test_the_same_answer_is_the_same_event_however_often_it_is_asked_for(
     async with working(worker):
         for _ in range(2):
             await worker.record_commands([desk.observe("run1", provider_call_id=call["sid"])])
-        await desk.closed("run1")
+            await desk.closed("run1")
     ids = [(type(event.data), event.id) for event in await desk.told_events("run1")]
     assert len(ids) == 4
     assert len({event_id for kind, event_id in ids if kind is StatusReported}) == 1

@@ -22,10 +22,12 @@ from number_sync import outbox
 from number_sync.database import Database
 from number_sync.orders import CommandWorker, ledger, transfers
 from number_sync.schema import commands, configurations
+from offhook.call_leases import CallLeases, Full, Granted, Scope
 from offhook.events import (
     CallRequested,
     CallStatus,
     CommandFailed,
+    DigitsNotice,
     DigitsSent,
     Event,
     EventData,
@@ -43,6 +45,7 @@ from offhook.events import (
     new_event,
 )
 from offhook.identities import consult_run_id
+from offhook.shared_redis import SharedRedis
 from offhook.topics import CALL_NOTICES
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -421,6 +424,46 @@ async def test_a_caller_who_may_wait_without_anybody_knowing_is_sent_back(
         assert [notice.result for notice in await notices(database)] == ["failed"]
 
 
+@pytest.mark.real
+@on_sqlite
+async def test_the_second_call_of_a_warm_transfer_has_a_place_under_the_limits_or_is_not_begun(
+    database: Database, desk: Desk, provider: CountingProvider, redis_url: str
+) -> None:
+    async with database.write() as connection:
+        await connection.execute(configurations.update().values(max_concurrent_calls=2))
+    redis = SharedRedis(redis_url, loss="", timeout_s=1)
+    await redis.client.flushdb()
+    leases, scope, now = (
+        CallLeases(redis),
+        Scope("configuration", desk.configuration_id, 2),
+        datetime.now(UTC),
+    )
+    assert isinstance(await leases.acquire(RUN, [scope], now), Granted)
+    worker = make_worker(database, provider.url, redis=redis)
+    provider.to_steer = [twilio_error(400, 21218, "refused")]
+    async with working(worker):
+        refused = order(desk, "warm")
+        await worker.record_commands([refused])
+        await desk.closed(RUN)
+        assert await leases.held(scope, now) == 1  # nobody was called, so there is a place again
+        asked = await consulting(desk, worker)
+        assert await leases.held(scope, now) == 2
+        assert isinstance(await leases.acquire("another-call", [scope], now), Full)
+        await leases.release(asked)
+        assert isinstance(await leases.acquire("another-call", [scope], now), Granted)
+        async with database.write() as connection:
+            await connection.execute(transfers.transfers.delete())
+        steered = len(provider.steered)
+        await worker.record_commands([order(desk, "warm")])
+        await desk.closed(RUN)
+    assert (len(provider.steered), len(provider.dials)) == (steered, 1)
+    *_, failure = [told for told in await desk.told(RUN) if isinstance(told, CommandFailed)]
+    assert failure.code == "limit-reached"
+    last = (await notices(database))[-1]
+    assert (last.result, last.reason) == ("failed", "limit-reached")
+    await redis.stop()
+
+
 async def _put_off(database: Database) -> bool:
     return (await orders(database, RUN))["transfer"].attempts == 1
 
@@ -510,6 +553,7 @@ async def test_keys_are_pressed_once_and_it_is_told_how_many_but_not_which(
     assert "12" not in sent.model_dump_json(exclude={"workflow_run_id"})
     assert isinstance(lost, CommandFailed)
     assert (lost.command, lost.code) == ("dtmf", "unknown-outcome")
+    assert await notices(database) == [DigitsNotice(workflow_run_id=RUN, reason="unknown-outcome")]
 
 
 @on_sqlite

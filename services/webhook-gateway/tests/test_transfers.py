@@ -193,6 +193,9 @@ async def test_who_answered_is_told_to_the_bridges_and_kept_for_an_agent_that_co
         assert {event.id for event in notices} == {notices[0].id}
         assert (notices[0].data.result, notices[0].data.account) == ("machine", rig.sid)
         assert await redis.hget("offhook:call:run-1", "answered_by") == "machine"
+        await rig.twilio(rig.status("run-1"), AnsweredBy="machine_end_beep", Direction="outbound-api")
+        assert [each.data.message_end for each in rig.bus.log(CALL_NOTICES)] == [None, None, "beep"]
+        assert await redis.hget("offhook:call:run-1", "message_end") == "beep"
         stranger = rig.twilio_fields(AccountSid=rig.other_sid, AnsweredBy="human", CallStatus="in-progress")
         await rig.twilio(rig.status("run-1"), pairs=stranger, token=rig.other_token)
         assert await redis.hget("offhook:call:run-1", "answered_by") == "machine"

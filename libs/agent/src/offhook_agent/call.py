@@ -83,9 +83,15 @@ class Call:
         """Caller audio that was thrown away because nobody listened, ms."""
         self.answered_by: protocol.AnswerResult | None = None
         """Who picked up an outbound call, once the carrier has told."""
+        self.message_end: protocol.MessageEnd | None = None
+        """What ended an answering machine's greeting, once the carrier has told: what is said now is recorded."""
         self.transferred: protocol.TransferOutcome | None = None
         """What became of the last transfer: right from the start in a call that comes back from one."""
+        self.transfer_reason = ""
+        """Why the last transfer was not begun, as one word, for example `limit-reached`; '' where the result says it all."""
         self._on_answered_by: list[Callable[[protocol.AnswerResult], None]] = []
+        self._on_message_end: list[Callable[[protocol.MessageEnd], None]] = []
+        self._on_digits_failed: list[Callable[[str], None]] = []
         self._on_transfer: list[Callable[[protocol.TransferOutcome], None]] = []
         self.errors: list[protocol.ErrorReport] = []
         """What the bridge objected to, newest last, at most 100."""
@@ -225,7 +231,10 @@ class Call:
         await self._say(self._link.join)
 
     async def send_digits(self, digits: str) -> None:
-        """Press keys towards the other party: `0`-`9`, `*`, `#`, `w` for a pause of half a second; at most 32."""
+        """Press keys towards the other party: `0`-`9`, `*`, `#`, `w` for a pause of half a second; at most 32.
+
+        Returns when it is asked for. Should the carrier not press them, `on_digits_failed` tells.
+        """
         await self._say(lambda: self._link.dtmf(digits))
 
     def on_answered_by(self, function: Callable[[protocol.AnswerResult], None]) -> None:
@@ -233,6 +242,17 @@ class Call:
         self._on_answered_by.append(function)
         if self.answered_by is not None:
             function(self.answered_by)
+
+    def on_message_end(self, function: Callable[[protocol.MessageEnd], None]) -> None:
+        """Have `function` called when an answering machine's greeting is over, for calls that asked for `detect-message-end`;
+        at once if it is. It must not block."""
+        self._on_message_end.append(function)
+        if self.message_end is not None:
+            function(self.message_end)
+
+    def on_digits_failed(self, function: Callable[[str], None]) -> None:
+        """Have `function` called with the reason when the carrier did not press keys. It must not block."""
+        self._on_digits_failed.append(function)
 
     def on_transfer(self, function: Callable[[protocol.TransferOutcome], None]) -> None:
         """Have `function` called when a transfer came to nothing; at once if this call comes back from one. It must not
@@ -254,12 +274,13 @@ class Call:
                 self._settle(self._marks.pop(name, None), heard)
             case protocol.Cleared() as cleared:
                 self._settle(self._clears.popleft() if self._clears else None, cleared)
-            case protocol.AnsweredBy(result):
-                self.answered_by = result
-                for tell_who in self._on_answered_by:
-                    tell_who(result)
-            case protocol.TransferResult(outcome):
-                self.transferred = outcome
+            case protocol.AnsweredBy(result, message_end):
+                self._hear_who_answered(result, message_end)
+            case protocol.DigitsResult(reason):
+                for tell_why in self._on_digits_failed:
+                    tell_why(reason)
+            case protocol.TransferResult(outcome, reason):
+                self.transferred, self.transfer_reason = outcome, reason
                 self._settle(self._transfers.popleft() if self._transfers else None, outcome)
                 for tell_how in self._on_transfer:
                     tell_how(outcome)
@@ -296,6 +317,18 @@ class Call:
             lost = self._length_ms(self._frames.popleft())
             self._buffered_ms -= lost
             self.dropped_ms += lost
+
+    def _hear_who_answered(
+        self, result: protocol.AnswerResult, message_end: protocol.MessageEnd | None
+    ) -> None:
+        if result != self.answered_by:
+            self.answered_by = result
+            for tell_who in self._on_answered_by:
+                tell_who(result)
+        if message_end is not None and message_end != self.message_end:
+            self.message_end = message_end
+            for tell_end in self._on_message_end:
+                tell_end(message_end)
 
     async def _wait_for_news(self) -> None:
         self._news.clear()

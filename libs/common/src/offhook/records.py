@@ -142,6 +142,7 @@ class CallState(EventData):
     price: str | None = None
     price_unit: str | None = None
     answered_by: str | None = None
+    message_end: str | None = None
     reconciled: bool = False
     transfer: str | None = None
     transfer_of: str | None = None

@@ -94,6 +94,12 @@ def test_the_start_arrives_as_it_was_sent_and_as_published(resume: pcm.Resume | 
         (lambda side: side.mark("a", False), pcm.Mark("a", False)),
         (lambda side: side.cleared(840, 1960), pcm.Cleared(840, 1960)),
         (lambda side: side.answered_by("machine"), pcm.AnsweredBy("machine")),
+        (lambda side: side.answered_by("machine", "beep"), pcm.AnsweredBy("machine", "beep")),
+        (
+            lambda side: side.transfer("failed", "limit-reached"),
+            pcm.TransferResult("failed", "limit-reached"),
+        ),
+        (lambda side: side.digits_failed("gone"), pcm.DigitsResult("gone")),
         (lambda side: side.transfer("declined"), pcm.TransferResult("declined")),
         (lambda side: side.error("bad-audio", "odd"), pcm.ErrorReport("bad-audio", "odd")),
         (lambda side: side.stop("caller-hangup"), pcm.Stop("caller-hangup")),

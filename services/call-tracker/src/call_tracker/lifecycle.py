@@ -250,6 +250,7 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
             "price": price or None,
             "price_unit": price_unit or None,
             "answered_by": _answer(known, "answered_by", end_status),
+            "message_end": _answer(known, "message_end", end_status),
             "reconciled": end is not None and end.how in ("seen", "lost"),
             "transfer": _transfer(facts),
             "transfer_of": origin.transfer_of if origin else None,

@@ -174,6 +174,7 @@ def _observe_status(event: Event[EventData], data: StatusReported) -> Facts:
         "sip_code": _count(data.sip_code),
         "price": None if data.price is None else _text(f"{data.price} {data.price_unit or ''}").rstrip(),
         "answered_by": None if data.answered_by is None else _text(data.answered_by),
+        "message_end": data.message_end,
         "detail": None if data.detail is None else _text(data.detail),
         "ended_by": data.ended_by.value if data.ended_by is not None else None,
         "provider_status": _text(data.provider_status) if data.status in TERMINAL_STATUSES else None,

@@ -47,6 +47,7 @@ class CallDescription:
     to_number: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     answered_by: pcm.AnswerResult | None = None
+    message_end: pcm.MessageEnd | None = None
     transfer: pcm.TransferOutcome | None = None
 
 
@@ -70,9 +71,11 @@ class AgentLink(Protocol):
 
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]: ...
 
-    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]: ...
+    def answered_by(self, result: pcm.AnswerResult, message_end: pcm.MessageEnd | None) -> list[Frame]: ...
 
-    def transfer(self, result: pcm.TransferOutcome) -> list[Frame]: ...
+    def transfer(self, result: pcm.TransferOutcome, reason: str = "") -> list[Frame]: ...
+
+    def digits_failed(self, reason: str) -> list[Frame]: ...
 
     def error(self, code: str, message: str) -> list[Frame]: ...
 
@@ -109,7 +112,7 @@ class PcmLink:
         )
         messages: list[Frame] = [self._side.start(start)]
         if call.answered_by is not None:
-            messages += self.answered_by(call.answered_by)
+            messages += self.answered_by(call.answered_by, call.message_end)
         if call.transfer is not None:
             messages += self.transfer(call.transfer)
         return messages
@@ -126,11 +129,14 @@ class PcmLink:
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]:
         return [self._side.cleared(heard_ms, discarded_ms)]
 
-    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]:
-        return [self._side.answered_by(result)]
+    def answered_by(self, result: pcm.AnswerResult, message_end: pcm.MessageEnd | None) -> list[Frame]:
+        return [self._side.answered_by(result, message_end)]
 
-    def transfer(self, result: pcm.TransferOutcome) -> list[Frame]:
-        return [self._side.transfer(result)]
+    def transfer(self, result: pcm.TransferOutcome, reason: str = "") -> list[Frame]:
+        return [self._side.transfer(result, reason)]
+
+    def digits_failed(self, reason: str) -> list[Frame]:
+        return [self._side.digits_failed(reason)]
 
     def error(self, code: str, message: str) -> list[Frame]:
         return [self._side.error(code, message)]
@@ -178,10 +184,13 @@ class TwilioLink:
     def cleared(self, heard_ms: int, discarded_ms: int) -> list[Frame]:
         return []
 
-    def answered_by(self, result: pcm.AnswerResult) -> list[Frame]:
+    def answered_by(self, result: pcm.AnswerResult, message_end: pcm.MessageEnd | None) -> list[Frame]:
         return []
 
-    def transfer(self, result: pcm.TransferOutcome) -> list[Frame]:
+    def transfer(self, result: pcm.TransferOutcome, reason: str = "") -> list[Frame]:
+        return []
+
+    def digits_failed(self, reason: str) -> list[Frame]:
         return []
 
     def error(self, code: str, message: str) -> list[Frame]:
@@ -230,6 +239,8 @@ class TwilioLink:
         }
         if call.answered_by is not None:
             told["answered_by"] = call.answered_by
+        if call.message_end is not None:
+            told["message_end"] = call.message_end
         if call.transfer is not None:
             told["transfer_result"] = call.transfer
         if resume is not None:

@@ -8,7 +8,6 @@ one counts.
 """
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from media_bridge.shared_state import Claim, Prior
 from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
 from media_bridge.stream_tap import StreamTap
 from offhook.agentlink import pcm
-from offhook.events import EventData, Party
+from offhook.events import EventData, HangUpNotice, Party
 from offhook.identities import inbound_run_id
 from offhook.providers.base import Frame as Message
 from offhook.providers.base import Ignored, MediaError, StreamStarted
@@ -46,9 +45,10 @@ _POLICY: Final = 1008
 _INTERNAL: Final = 1011
 _MAX_LOGGED_FAULTS: Final = 20
 _MAX_EARLY_NOTICES: Final = 10
-# How long the command to hang up has to end the call, where it comes first, before the socket is closed all the same: so
-# long the caller may hear nothing.
-_COMMAND_S: Final = 1.5
+# How long the command to hang up has to end the call, where it comes first, before the socket is closed all the same. Most
+# often it takes some tenths of a second, and whoever carries it out tells when it does not succeed at once; so only when
+# nobody carries it out the caller hears nothing for so long.
+_COMMAND_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 4.0
 # An agent that keeps a call for so long works: what was tried in vain before is forgiven.
 _PROVEN_S: Final = 10.0
@@ -99,6 +99,7 @@ class Call(MessageSocket):
         self._facts: SessionFacts | None = None
         self._control: CallControl | None = None
         self._early_notices: list[EventData] = []
+        self._not_ended = asyncio.Event()
         self._epoch = 0
         self._faults = 0
         self._exemplar = exemplars.of_call(admission.workflow_run_id)
@@ -131,8 +132,10 @@ class Call(MessageSocket):
             self._ending.set_result(ending)
 
     def take_notice(self, notice: EventData) -> None:
-        """News of this call for its agent."""
-        if self._control is not None:
+        """News of this call, most of them for its agent."""
+        if isinstance(notice, HangUpNotice):
+            self._not_ended.set()
+        elif self._control is not None:
             self._control.take_notice(notice)
         elif len(self._early_notices) < _MAX_EARLY_NOTICES:
             # The session begins, and may have read already what is known of the call.
@@ -339,6 +342,7 @@ class Call(MessageSocket):
             transfer_of=prior.transfer_of,
             transfer=cast(pcm.TransferOutcome | None, transfer),
             answered_by=cast(pcm.AnswerResult | None, _word(prior.answered_by, pcm.AnswerResult)),
+            message_end=cast(pcm.MessageEnd | None, _word(prior.message_end, pcm.MessageEnd)),
         )
         for notice in self._early_notices:
             self._control.take_notice(notice)
@@ -517,10 +521,10 @@ class Call(MessageSocket):
             # The close sends the carrier on to its next instructions, which end the call, whatever becomes of the command.
             # The command comes first where a close is a fault in the carrier's eyes; and without the mark, for then the
             # instructions would be to connect an agent again.
-            if self._admission.adapter.closing_is_a_fault or not marked:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_COMMAND_S):
-                        await self.gone.wait()
+            if not marked:
+                await _first_of(self.gone)
+            elif self._admission.adapter.closing_is_a_fault:
+                await _first_of(self.gone, self._not_ended)
         elif ending is AGENT_JOINED:
             await state.mark_join(run)
         elif ending is AGENT_UNREACHABLE:
@@ -552,6 +556,16 @@ class Call(MessageSocket):
 def _word(text: str | None, words: object) -> str | None:
     """`text` if it is one of the protocol's words."""
     return text if text in get_args(words) else None
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Wait for the command to hang up: until it shows in one of these, or has had its time."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=_COMMAND_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

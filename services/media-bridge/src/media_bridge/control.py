@@ -13,7 +13,7 @@ from media_bridge.conversation import Conversation
 from media_bridge.facts import SessionFacts
 from offhook.agentlink import pcm
 from offhook.audio import tone
-from offhook.events import AnsweredByNotice, EventData, TransferNotice
+from offhook.events import AnsweredByNotice, DigitsNotice, EventData, TransferNotice
 
 PENDING_S: Final = 60.0
 """How long a transfer that shows no effect keeps another one from being asked for."""
@@ -41,6 +41,7 @@ class CallControl:
         transfer_of: str = "",
         transfer: pcm.TransferOutcome | None = None,
         answered_by: pcm.AnswerResult | None = None,
+        message_end: pcm.MessageEnd | None = None,
     ) -> None:
         self.transfer_of = transfer_of
         self._facts = facts
@@ -49,6 +50,7 @@ class CallControl:
         self._numbers = (own_number, far_number)
         self._transfer = transfer
         self._answered_by = answered_by
+        self._message_end = message_end
         self._asked_at: float | None = None
         self._transfers = 0
         self._keys = 0
@@ -88,16 +90,20 @@ class CallControl:
         if isinstance(notice, AnsweredByNotice):
             if not self._facts.is_of(notice.provider, notice.account):
                 return
-            news = notice.result != self._answered_by
+            known = self._answered_by, self._message_end
             self._answered_by = notice.result
-            if news:
-                self._conversation.tell_answered_by(notice.result)
+            # That the greeting is over is not taken back by what was told before it and comes after it.
+            self._message_end = notice.message_end or self._message_end
+            if (self._answered_by, self._message_end) != known:
+                self._conversation.tell_answered_by(self._answered_by, self._message_end)
         elif isinstance(notice, TransferNotice):
             self._asked_at = None
-            if not self._conversation.tell_transfer(notice.result):
+            if not self._conversation.tell_transfer(notice.result, notice.reason):
                 self._transfer = notice.result
+        elif isinstance(notice, DigitsNotice):
+            self._conversation.tell_digits_failed(notice.reason)
 
     def describe(self, call: CallDescription) -> CallDescription:
         """The call as the next agent shall be told of it. What became of a transfer is told once."""
         transfer, self._transfer = self._transfer, None
-        return replace(call, transfer=transfer, answered_by=self._answered_by)
+        return replace(call, transfer=transfer, answered_by=self._answered_by, message_end=self._message_end)

@@ -200,17 +200,22 @@ class Conversation:
         self.pump(now)
         return True
 
-    def tell_answered_by(self, result: pcm.AnswerResult) -> bool:
+    def tell_answered_by(self, result: pcm.AnswerResult, message_end: pcm.MessageEnd | None) -> bool:
         """False when no agent is there to be told."""
         if self._link is not None:
-            self._send_agent(self._link.answered_by(result))
+            self._send_agent(self._link.answered_by(result, message_end))
         return self._link is not None
 
-    def tell_transfer(self, result: pcm.TransferOutcome) -> bool:
+    def tell_transfer(self, result: pcm.TransferOutcome, reason: str) -> bool:
         """False when no agent is there to be told."""
         if self._link is not None:
-            self._send_agent(self._link.transfer(result))
+            self._send_agent(self._link.transfer(result, reason))
         return self._link is not None
+
+    def tell_digits_failed(self, reason: str) -> None:
+        """An agent who comes later has not asked for these keys."""
+        if self._link is not None:
+            self._send_agent(self._link.digits_failed(reason))
 
     def comfort(self, now: float) -> None:
         """Let the caller hear that the line is alive, until the next agent comes."""

@@ -9,8 +9,9 @@
 | `offhook:fallback:{run}` | bridge | no agent took the call: instructions are to speak the workflow's
 fallback |
 | `offhook:join:{run}` | bridge | the agent puts the caller who waits through: instructions are to join him |
-| `offhook:call:{run}` | gateway, number-sync | hash: `direction`, `from`, `to`, `metadata` (JSON), `answered_by`, for the
-agent; `configuration`: the id of the one it runs through; `transfer_of`: the run whose caller waits to be put through |
+| `offhook:call:{run}` | gateway, number-sync | hash: `direction`, `from`, `to`, `metadata` (JSON), `answered_by`,
+`message_end`, for the agent; `configuration`: the id of the one it runs through;
+`transfer_of`: the run whose caller waits to be put through |
 
 While Redis is away tokens are still verified (their signature needs no Redis), and sessions are not counted
 (epoch 0) and not fenced.
@@ -64,6 +65,7 @@ class Prior:
     to_number: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     answered_by: str = ""
+    message_end: str = ""
     transfer_of: str = ""
     configuration_id: str = ""
 
@@ -139,6 +141,7 @@ class SharedState:
             to_number=call.get("to", ""),
             metadata=metadata,
             answered_by=call.get("answered_by", ""),
+            message_end=call.get("message_end", ""),
             transfer_of=call.get("transfer_of", ""),
             configuration_id=call.get("configuration", ""),
         )

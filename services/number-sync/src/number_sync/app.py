@@ -21,6 +21,7 @@ from number_sync.introductions import Introductions
 from number_sync.last_calls import LastCalls
 from number_sync.numbers import Numbers
 from number_sync.orders import CommandWorker, WorkerSettings
+from number_sync.orders.places import Places
 from number_sync.outbox import Relay
 from number_sync.pages import TEMPLATES, create_pages
 from number_sync.settings import NumberSyncSettings
@@ -32,6 +33,7 @@ from number_sync.trials import Trials
 from number_sync.verification import Verifier
 from number_sync.workflows import Workflows
 from offhook.bus import Bus
+from offhook.call_leases import CallLeases
 from offhook.database import until_prepared
 from offhook.http import Readiness, create_app
 from offhook.identities import new_id
@@ -78,6 +80,12 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             outcome_grace_s=settings.outcome_grace_s,
         ),
         introduce=introductions.introduce,
+        places=Places(
+            CallLeases(introductions.redis),
+            now=lambda: now_ms(clock),
+            user_max_concurrent=settings.user_max_concurrent_calls,
+            user_max_per_s=settings.user_max_calls_per_s,
+        ),
         pacer=pacer,
         clock=clock,
         owner=owner,

@@ -19,8 +19,15 @@ class Introductions:
 
     def __init__(self, url: str, *, timeout_s: float = 0.5) -> None:
         self._shared = SharedRedis(
-            url, loss="agents are not told about calls dialled from here", timeout_s=timeout_s
+            url,
+            loss="agents are not told about calls dialled from here, and no limit is asked",
+            timeout_s=timeout_s,
         )
+
+    @property
+    def redis(self) -> SharedRedis:
+        """The connection, for what else shares it."""
+        return self._shared
 
     async def introduce(self, order: Originate, account: str) -> None:
         key = f"offhook:call:{order.workflow_run_id}"

@@ -48,6 +48,12 @@ class NumberSyncSettings(ServiceSettings):
     outcome_grace_s: Annotated[float, Field(ge=0, le=600)] = Field(
         20.0, description="how long a call whose dial was left without an answer may take to show life"
     )
+    user_max_concurrent_calls: int | None = Field(
+        None, ge=0, description="calls of one user that may be live at a time, in and out; not set: no limit"
+    )
+    user_max_calls_per_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="calls of one user that may begin within a second; not set: no limit"
+    )
     sync_rate_per_s: Annotated[float, Field(gt=0, le=100)] = Field(
         4.0,
         description="requests per second to a provider for one account, at most, to keep its numbers in sync",

@@ -114,6 +114,7 @@ def status_reported(
         price=report.price,
         price_unit=report.price_unit,
         answered_by=report.answered_by,
+        message_end=report.message_end,
         detail=report.detail,
         ended_by=report.ended_by,
         raw=dict(report.raw),
@@ -132,6 +133,7 @@ def answered_by(
         provider=configuration.provider,
         account=configuration.account,
         result=cast(AnsweredBy, report.answered_by),
+        message_end=report.message_end,
     )
     return _event(data, run, time, configuration.provider, *report.identity)
 

@@ -354,7 +354,7 @@ class Gateway:
             if notice is not None and report.answered_by is not None:
                 # Before the notice: an agent that comes after it finds it there.
                 account = (configuration.provider, configuration.account)
-                await self._state.note_answered_by(run, account, report.answered_by)
+                await self._state.note_answered_by(run, account, report.answered_by, report.message_end)
                 await self._outlet.emit(CALL_NOTICES, notice)
         if report.leg == "phone" and report.status in TERMINAL_STATUSES and phone_call_id is not None:
             await self._state.mark_over((configuration.provider, configuration.account, phone_call_id))

@@ -10,8 +10,8 @@ connects are counted in this process alone.
 | `offhook:join:{run}` | bridge | the agent puts the caller who waits through to this call |
 | `offhook:over:{provider}:{account}:{call}` | gateway | the provider said that the call has ended |
 | `offhook:call-of:{run}` | gateway | the only call that may act for the run |
-| `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, `answered_by`, for the
-bridge to tell the agent; `configuration`: the id of the one it runs through;
+| `offhook:call:{run}` | number-sync (dialled), gateway | hash: `direction`, `from`, `to`, `metadata`, `answered_by`,
+`message_end`, for the bridge to tell the agent; `configuration`: the id of the one it runs through;
 of a dialled call `provider` and `account`, and `transfer_of`: the run that waits to be joined |
 | `offhook:connects:{run}` | gateway | connects in the running window |
 | `offhook:delivery:{digest}` | gateway | a delivery whose retry would be known by it (provider, account, key) |
@@ -190,13 +190,19 @@ class SharedState:
         room, over = await self._shared.ask("marks", ask) or (None, False)
         return replace(marks, join=room or "", join_over=over)
 
-    async def note_answered_by(self, workflow_run_id: str, account: tuple[str, str], result: str) -> None:
-        """Who answered a call, for an agent that is not there yet. Only the account that dialled can say it."""
+    async def note_answered_by(
+        self, workflow_run_id: str, account: tuple[str, str], result: str, message_end: str | None
+    ) -> None:
+        """Who answered a call, and whether a machine's greeting is over, for an agent that is not there yet. Only the
+        account that dialled can say it."""
         key = f"offhook:call:{workflow_run_id}"
 
         async def ask() -> None:
             if await self._redis.hmget(key, "provider", "account") == list(account):
-                await self._redis.hset(key, "answered_by", result)
+                known: dict[Any, Any] = {"answered_by": result}
+                if message_end is not None:
+                    known["message_end"] = message_end
+                await self._redis.hset(key, mapping=known)
 
         await self._shared.ask("note-answered-by", ask)
 

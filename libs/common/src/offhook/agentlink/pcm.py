@@ -41,6 +41,7 @@ MAX_NAME: Final = 256
 Direction = Literal["inbound", "outbound"]
 ResumeReason = Literal["agent-lost", "bridge-lost", "transfer"]
 AnswerResult = Literal["human", "machine", "fax", "unknown"]
+MessageEnd = Literal["beep", "silence", "other"]
 TransferOutcome = Literal["completed", "declined", "busy", "no-answer", "failed", "unsupported"]
 
 
@@ -124,16 +125,26 @@ class Cleared(msgspec.Struct, frozen=True, tag_field="event", tag="cleared"):
     discarded_ms: int = 0
 
 
-class AnsweredBy(msgspec.Struct, frozen=True, tag_field="event", tag="answered-by"):
-    """Who picked up an outbound call, as far as the carrier can tell."""
+class AnsweredBy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="answered-by"):
+    """Who picked up an outbound call, as far as the carrier can tell. `message_end`: a machine's greeting is over, and it
+    records from now on; where the carrier tells it later, this comes a second time."""
 
     result: AnswerResult
+    message_end: MessageEnd | None = None
 
 
-class TransferResult(msgspec.Struct, frozen=True, tag_field="event", tag="transfer"):
-    """How a transfer ended. Who is told still has the caller, or has him again."""
+class TransferResult(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="transfer"):
+    """How a transfer ended. Who is told still has the caller, or has him again. `reason`: why it was not begun."""
 
     result: TransferOutcome
+    reason: str = ""
+
+
+class DigitsResult(msgspec.Struct, frozen=True, tag_field="event", tag="digits"):
+    """Keys that the carrier was to press were not pressed, or nobody knows (`outcome-unknown`)."""
+
+    reason: str
+    result: Literal["failed"] = "failed"
 
 
 class ErrorReport(msgspec.Struct, frozen=True, tag_field="event", tag="error"):
@@ -197,7 +208,9 @@ ERROR_CODES: Final = {
 }
 """The words of `ErrorReport.code`."""
 
-BridgeMessage = Start | Dtmf | Mark | Cleared | AnsweredBy | TransferResult | ErrorReport | Stop
+BridgeMessage = (
+    Start | Dtmf | Mark | Cleared | AnsweredBy | TransferResult | DigitsResult | ErrorReport | Stop
+)
 AgentMessage = MarkRequest | ClearRequest | HangupRequest | TransferRequest | DtmfRequest
 
 
@@ -300,11 +313,14 @@ class PcmBridgeSide:
     def cleared(self, heard_ms: int, discarded_ms: int) -> str:
         return self._say(Cleared(heard_ms, discarded_ms))
 
-    def answered_by(self, result: AnswerResult) -> str:
-        return self._say(AnsweredBy(result))
+    def answered_by(self, result: AnswerResult, message_end: MessageEnd | None = None) -> str:
+        return self._say(AnsweredBy(result, message_end))
 
-    def transfer(self, result: TransferOutcome) -> str:
-        return self._say(TransferResult(result))
+    def transfer(self, result: TransferOutcome, reason: str = "") -> str:
+        return self._say(TransferResult(result, reason))
+
+    def digits_failed(self, reason: str) -> str:
+        return self._say(DigitsResult(reason))
 
     def error(self, code: str, message: str) -> str:
         """`code` is one of `ERROR_CODES`."""

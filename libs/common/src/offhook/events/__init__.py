@@ -27,6 +27,7 @@ from offhook.events.calls import (
     MediaQuality,
     MediaStarted,
     MediaStopped,
+    MessageEnd,
     Party,
     RecordingDeleted,
     RecordingStored,
@@ -54,6 +55,8 @@ from offhook.events.envelope import (
 )
 from offhook.events.notices import (
     AnsweredByNotice,
+    DigitsNotice,
+    HangUpNotice,
     TransferNotice,
 )
 from offhook.events.taps import AudioTap
@@ -72,18 +75,21 @@ __all__ = [
     "CallRequested",
     "CallStatus",
     "CommandFailed",
+    "DigitsNotice",
     "DigitsSent",
     "DtmfReceived",
     "Event",
     "EventData",
     "EventDecodeError",
     "HangUp",
+    "HangUpNotice",
     "HangupRequested",
     "InstructionsServed",
     "MachineDetection",
     "MediaQuality",
     "MediaStarted",
     "MediaStopped",
+    "MessageEnd",
     "NearMiss",
     "Observe",
     "Originate",

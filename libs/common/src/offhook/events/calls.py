@@ -38,6 +38,8 @@ MachineDetection = Literal["off", "detect", "detect-message-end"]
 TransferMode = Literal["cold", "warm"]
 TransferResult = Literal["completed", "declined", "busy", "no-answer", "failed", "unsupported"]
 AnsweredBy = Literal["human", "machine", "fax", "unknown"]
+MessageEnd = Literal["beep", "silence", "other"]
+"""What ended an answering machine's greeting; from now on it records. `other`: the provider waited for a beep in vain."""
 
 
 class Party(StrEnum):
@@ -111,6 +113,8 @@ class StatusReported(CallEventData):
     `sequence` is the provider's own order where it has one (Twilio `SequenceNumber`); `provider_time` its own clock.
     `leg` is `media` for Vonage's WebSocket leg, whose end is not the call's end.
 
+    `answered_by` is a word of `AnsweredBy`; `message_end`: the machine's greeting is over.
+
     `reconciled`: not told by the provider but looked up; only then it says when things were: `began_at`, `answered_at`,
     `ended_at`, each None where the provider does not tell.
     """
@@ -131,6 +135,7 @@ class StatusReported(CallEventData):
     price: str | None = None
     price_unit: str | None = None
     answered_by: str | None = None
+    message_end: MessageEnd | None = None
     detail: str | None = None
     ended_by: Party | None = None
     reconciled: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, StatusReported
+from offhook.events.calls import TERMINAL_STATUSES, CallDirection, CallStatus, MessageEnd, StatusReported
 from offhook.identities import derived_id
 
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
@@ -35,6 +35,7 @@ class Seen:
     price: str | None = None
     price_unit: str | None = None
     answered_by: str | None = None
+    message_end: MessageEnd | None = None
     sip_code: int | None = None
     detail: str | None = None
     parent_call_id: str | None = None
@@ -79,6 +80,7 @@ def report(seen: Seen, *, workflow_run_id: str, provider: str, account: str) -> 
         price=seen.price,
         price_unit=seen.price_unit,
         answered_by=seen.answered_by,
+        message_end=seen.message_end,
         detail=seen.detail,
         reconciled=True,
         began_at=seen.began_at,

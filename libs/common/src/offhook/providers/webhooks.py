@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
-from offhook.events.calls import CallDirection, CallStatus, Leg, Party, TransferResult
+from offhook.events.calls import CallDirection, CallStatus, Leg, MessageEnd, Party, TransferResult
 from offhook.providers.errors import SignatureFault
 
 GOING_ON: Final[Literal["going on"]] = "going on"
@@ -106,6 +106,7 @@ class StatusReport:
     price: str | None = None
     price_unit: str | None = None
     answered_by: str | None = None
+    message_end: MessageEnd | None = None
     detail: str | None = None
     ended_by: Party | None = None
     phone_call_id: str | None = None

@@ -134,21 +134,22 @@ def test_an_asynchronous_answering_machine_result_is_no_state_change():
 
 
 @pytest.mark.parametrize(
-    ("word", "neutral"),
+    ("word", "neutral", "message_end"),
     [
-        ("human", "human"),
-        ("machine_start", "machine"),
-        ("machine_end_beep", "machine"),
-        ("machine_end_silence", "machine"),
-        ("machine_end_other", "machine"),
-        ("fax", "fax"),
-        ("unknown", "unknown"),
-        ("invented_tomorrow", "unknown"),
+        ("human", "human", None),
+        ("machine_start", "machine", None),
+        ("machine_end_beep", "machine", "beep"),
+        ("machine_end_silence", "machine", "silence"),
+        ("machine_end_other", "machine", "other"),
+        ("fax", "fax", None),
+        ("unknown", "unknown", None),
+        ("invented_tomorrow", "unknown", None),
     ],
 )
-def test_who_answered_is_told_in_neutral_words_and_twilios_own_is_kept(word, neutral):
+def test_who_answered_is_told_in_neutral_words_and_twilios_own_is_kept(word, neutral, message_end):
     report = status(AnsweredBy=word, MachineDetectionDuration="4000")
     assert (report.status, report.answered_by, report.raw["AnsweredBy"]) == (None, neutral, word)
+    assert report.message_end == message_end
 
 
 def test_a_word_nobody_knows_is_kept_bounded():

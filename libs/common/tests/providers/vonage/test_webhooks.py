@@ -159,6 +159,14 @@ def test_answering_machine_events_name_the_leg_differently():
     assert report.detail == "beep_start"
 
 
+@pytest.mark.parametrize(
+    ("sub_state", "told"), [("", None), ("beep_start", "beep"), ("beep_timeout", "other")]
+)
+def test_the_end_of_a_machines_greeting_is_told_with_a_second_event(sub_state, told):
+    assert event(status="machine", sub_state=sub_state).message_end == told
+    assert event(status="human", sub_state=sub_state).message_end is None
+
+
 @pytest.mark.parametrize("word", ["human", "machine"])
 def test_who_answered_is_told_in_neutral_words_and_vonages_own_are_kept(word):
     report = event(status=word, sub_state="beep_timeout")

@@ -131,7 +131,8 @@ def _measures(record: CallState, now: datetime) -> tuple[Measure, ...]:
         code, _, words = sip_words(record.sip_code).partition(" ")
         found.append(Measure("SIP", code, words.strip("()") or None))
     if record.answered_by:
-        found.append(Measure("Answered by", record.answered_by))
+        over = f" (greeting over: {record.message_end})" if record.message_end else ""
+        found.append(Measure("Answered by", record.answered_by + over))
     if record.caller_audio_ms or record.agent_audio_ms:
         audio = f"agent {duration(record.agent_audio_ms)}"
         found.append(Measure("Caller's audio", duration(record.caller_audio_ms), audio))

@@ -19,6 +19,7 @@ from number_sync.blocking import Slot, Slots
 from number_sync.database import Clock, Database, now_ms
 from number_sync.orders import ledger
 from number_sync.orders.command import Command
+from number_sync.orders.places import Places
 from number_sync.schema import configurations
 from number_sync.sync.pacing import Pacer, RestingError, paced_as
 from offhook.errors import KeyringError
@@ -80,8 +81,8 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Context:
     """`rest_of` gives a provider's REST factory; `api_url` what replaces its base URL; `introduce` is told of each order to
-    dial (with the account that dials) before the provider is; `pacer` knows how often each account may be asked, whoever
-    asks. `slot` is reserved for one command's first request.
+    dial (with the account that dials) before the provider is; `places` are those under the limits; `pacer` knows how often
+    each account may be asked, whoever asks. `slot` is reserved for one command's first request.
     """
 
     database: Database
@@ -90,6 +91,7 @@ class Context:
     api_url: Callable[[str], str | None]
     settings: WorkerSettings
     introduce: Callable[[Originate, str], Awaitable[None]]
+    places: Places
     slots: Slots
     pacer: Pacer
     clock: Clock = time.time

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from number_sync import retries
 from number_sync.orders import dials, ledger, once
 from number_sync.orders.command import Command
 from number_sync.orders.context import Account, Context, GiveUpError, configuration_of
-from number_sync.orders.telling import tell
-from offhook.events import DigitsSent, SendDigits
+from number_sync.orders.telling import notify, tell
+from offhook.events import DigitsNotice, DigitsSent, SendDigits
 from offhook.providers.base import RestError
 
 _MAX_AGE_S: Final = 30.0
@@ -42,6 +44,13 @@ async def carry_out(context: Context, command: Command, data: SendDigits) -> str
             identity = ("digits", command.command_id)
             await tell(connection, sent, identity, traceparent=command.traceparent, now=now)
     return "done"
+
+
+async def failed(connection: AsyncConnection, command: Command, reason: GiveUpError, now: int) -> None:
+    """The order is given up: the agent is told."""
+    notice = DigitsNotice(workflow_run_id=command.run_id, reason=reason.code)
+    identity = ("digits-notice", command.command_id)
+    await notify(connection, notice, identity, traceparent=command.traceparent, now=now)
 
 
 async def _not_pressed(context: Context, command: Command, account: Account, error: RestError) -> str | None:

@@ -7,13 +7,15 @@ looked at, and hung up once more if it goes on.
 from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import retries
 from number_sync.orders import dials, ledger, observe
 from number_sync.orders.command import Command
 from number_sync.orders.context import Account, Context, GiveUpError, configuration_of
 from number_sync.orders.dials import DialRow
-from offhook.events import TERMINAL_STATUSES, HangUp, Observe
+from number_sync.orders.telling import notify
+from offhook.events import TERMINAL_STATUSES, HangUp, HangUpNotice, Observe
 from offhook.providers.base import RestError, Seen
 
 _MAX_AGE_S: Final = 3600.0
@@ -40,6 +42,9 @@ async def carry_out(context: Context, command: Command, data: HangUp) -> str | N
         if error.kind == "gone":
             await context.finish(command, "gone")
             return "gone"
+        if command.attempts == 0:
+            async with context.database.write() as connection:
+                await _tell_bridge(connection, command, error.kind, context.now())
         await context.try_again(command, error, account)
         return None
     now = context.now()
@@ -53,6 +58,18 @@ async def carry_out(context: Context, command: Command, data: HangUp) -> str | N
                 due_at=now + context.wait_ms(_CONFIRMED_WITHIN_S),
             )
     return "done"
+
+
+async def failed(connection: AsyncConnection, command: Command, reason: GiveUpError, now: int) -> None:
+    """The order is given up."""
+    await _tell_bridge(connection, command, reason.code, now)
+
+
+async def _tell_bridge(connection: AsyncConnection, command: Command, reason: str, now: int) -> None:
+    """It need not wait for the provider any longer: it has another way to end the call."""
+    notice = HangUpNotice(workflow_run_id=command.run_id, reason=reason)
+    identity = ("hang-up-notice", command.command_id)
+    await notify(connection, notice, identity, traceparent=command.traceparent, now=now)
 
 
 async def confirm(context: Context, command: Command, data: Observe) -> str | None:

@@ -40,6 +40,8 @@ async def record(connection: AsyncConnection, events: Sequence[Event[EventData]]
             continue
         if not _storable(event.id, order):
             raise PoisonError(event, "its event id, configuration id or provider is longer than any of ours")
+        if isinstance(order, Observe) and await _is_looked_at(connection, order):
+            continue
         added = await insert_if_absent(
             connection,
             commands,
@@ -323,6 +325,20 @@ def _eligible(busy: Collection[str], *, looks: bool = True) -> tuple[ColumnEleme
         ),
     )
     return eligible if looks else (*eligible, commands.c.kind.not_in(LOOKS))
+
+
+async def _is_looked_at(connection: AsyncConnection, look: Observe) -> bool:
+    """Whether the same look is still to be had: what it finds answers this one, too. While we are behind, call-tracker asks
+    again and again."""
+    rows = await connection.execute(
+        select(commands.c.data).where(
+            commands.c.workflow_run_id == look.workflow_run_id,
+            commands.c.kind == "observe",
+            commands.c.state == OPEN,
+        )
+    )
+    wanted = look.model_dump(mode="json", exclude={"requested_at"})
+    return any({**data, "requested_at": None} == {**wanted, "requested_at": None} for data in rows.scalars())
 
 
 def _storable(command_id: str, data: Order) -> bool:

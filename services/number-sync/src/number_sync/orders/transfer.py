@@ -34,7 +34,7 @@ from offhook.events import (
     TransferResult,
     new_event,
 )
-from offhook.identities import derived_id, transfer_path
+from offhook.identities import consult_run_id, derived_id, transfer_path
 from offhook.providers.base import InstructionError, ProviderAdapter, Rest, RestError
 from offhook.providers.registry import PROVIDERS
 from offhook.records import DiallingRules
@@ -57,6 +57,15 @@ class _Setting:
 
 
 async def carry_out(context: Context, command: Command, data: Transfer) -> str | None:
+    try:
+        return await _transfer(context, command, data)
+    except GiveUpError:
+        if data.mode == "warm":
+            await context.places.leave(consult_run_id(command.command_id))
+        raise
+
+
+async def _transfer(context: Context, command: Command, data: Transfer) -> str | None:
     setting = await _prepare(context, command, data)
     async with context.database.write() as connection:
         other = await transfers.of_run(connection, command.run_id, transfers.CONSULTING)
@@ -90,7 +99,7 @@ async def failed(connection: AsyncConnection, command: Command, reason: GiveUpEr
             return
         await transfers.advance(connection, transfer, transfers.OVER, now=now, result="failed")
     result: TransferResult = "unsupported" if reason.code == "unsupported" else "failed"
-    notice = TransferNotice(workflow_run_id=command.run_id, result=result)
+    notice = TransferNotice(workflow_run_id=command.run_id, result=result, reason=reason.code)
     identity = ("transfer-notice", command.command_id)
     await notify(connection, notice, identity, traceparent=command.traceparent, now=now)
 
@@ -278,7 +287,12 @@ async def _perhaps_moved(context: Context, command: Command) -> str | None:
 async def _warm(
     context: Context, command: Command, data: Transfer, setting: _Setting, transfer: TransferRow
 ) -> str | None:
+    assert transfer.consult_run_id is not None
     document = _document(lambda: setting.adapter.documents.hold(command.run_id))
+    full = await context.places.take(transfer.consult_run_id, setting.account.configuration)
+    if full is not None:
+        # The caller is still with the agent, who may do something else.
+        raise GiveUpError("limit-reached", full.sentence)
 
     def hold(rest: Rest) -> None:
         rest.transfer(setting.call_id, document)
@@ -300,9 +314,12 @@ async def _warm(
         return None
     now = context.now()
     async with context.database.write() as connection:
-        if await transfers.advance(connection, transfer, transfers.CONSULTING, now=now):
+        consulting = await transfers.advance(connection, transfer, transfers.CONSULTING, now=now)
+        if consulting:
             await _consult(connection, command, data, setting, transfer, now)
         await ledger.finish(connection, command, state=ledger.DONE, result="holding", now=now)
+    if not consulting:  # the call is over
+        await context.places.leave(transfer.consult_run_id)
     return "done"
 
 

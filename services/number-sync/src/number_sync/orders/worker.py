@@ -31,6 +31,7 @@ from number_sync.orders import (
 )
 from number_sync.orders.command import LOOKS, Command, Kind
 from number_sync.orders.context import Context, GiveUpError, WorkerSettings
+from number_sync.orders.places import Places
 from number_sync.sync.pacing import Pacer
 from offhook.events import Event, EventData, Originate
 from offhook.identities import new_id
@@ -60,12 +61,12 @@ class Handler:
 
 HANDLERS: Final[Mapping[Kind, Handler]] = {
     "originate": Handler(dial.carry_out, dial.failed),
-    "hangup": Handler(hang_up.carry_out),
+    "hangup": Handler(hang_up.carry_out, hang_up.failed),
     "observe": Handler(observe.carry_out),
     "confirm": Handler(hang_up.confirm),
     "transfer": Handler(transfer.carry_out, transfer.failed),
     "give-back": Handler(transfer.give_back, transfer.not_given_back),
-    "dtmf": Handler(digits.carry_out),
+    "dtmf": Handler(digits.carry_out, digits.failed),
 }
 
 
@@ -73,7 +74,8 @@ class CommandWorker:
     """`record_commands` and `observe_life` are the bus's handlers; `run` does the work until cancelled.
 
     `rest_of` gives a provider's REST factory; `api_url` what replaces its base URL; `introduce` is told of each order
-    (with the account that dials) before the provider is; `pacer` knows how often each account may be asked, whoever asks.
+    (with the account that dials) before the provider is; `places` are those under the limits; `pacer` knows how often each
+    account may be asked, whoever asks.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class CommandWorker:
         api_url: Callable[[str], str | None],
         settings: WorkerSettings,
         introduce: Callable[[Originate, str], Awaitable[None]],
+        places: Places,
         pacer: Pacer,
         clock: Clock = time.time,
         owner: str | None = None,
@@ -98,6 +101,7 @@ class CommandWorker:
             api_url=api_url,
             settings=settings,
             introduce=introduce,
+            places=places,
             slots=Slots(settings.concurrency),
             pacer=pacer,
             clock=clock,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from offhook.providers.scalars import amount, any_time, bounded, scalar_text, text, whole_number
 from offhook.providers.seen import Seen, answered_at
-from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECTIONS
+from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECTIONS, MESSAGE_ENDS
 
 PLACED: Final = "outbound-api"
 # They change without anything having happened to the call, or say nothing about it.
@@ -40,6 +40,7 @@ def seen_of(fields: Mapping[str, Any]) -> Seen | None:
         price=price,
         price_unit=_text(fields, "price_unit")[:8] or None if price is not None else None,
         answered_by=ANSWERED_BY.get(answered_by, "unknown") if answered_by else None,
+        message_end=MESSAGE_ENDS.get(answered_by),
         parent_call_id=_text(fields, "parent_call_sid") or None,
         raw=_raw(fields),
     )

@@ -6,7 +6,7 @@ https://www.twilio.com/docs/voice/api/call-resource. The word `answered` never c
 
 from typing import Final
 
-from offhook.events.calls import CallDirection, CallStatus, TransferResult
+from offhook.events.calls import CallDirection, CallStatus, MessageEnd, TransferResult
 
 CALL_STATUSES: Final[dict[str, CallStatus]] = {
     "queued": CallStatus.INITIATED,
@@ -37,6 +37,11 @@ ANSWERED_BY: Final[dict[str, str]] = {
     "machine_end_other": "machine",
     "fax": "fax",
     "unknown": "unknown",
+}
+MESSAGE_ENDS: Final[dict[str, MessageEnd]] = {
+    "machine_end_beep": "beep",
+    "machine_end_silence": "silence",
+    "machine_end_other": "other",
 }
 
 # `DialCallStatus`, of the party a <Dial> called: https://www.twilio.com/docs/voice/twiml/dial#dialcallstatus-values.

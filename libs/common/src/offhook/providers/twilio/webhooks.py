@@ -24,7 +24,13 @@ from offhook.providers.forms import FormError, first_values, parse_form
 from offhook.providers.scalars import any_time, bounded, whole_number
 from offhook.providers.twilio import credentials as twilio_credentials
 from offhook.providers.twilio import signature, twiml
-from offhook.providers.twilio.statuses import ANSWERED_BY, CALL_STATUSES, DIRECTIONS, TRANSFER_RESULTS
+from offhook.providers.twilio.statuses import (
+    ANSWERED_BY,
+    CALL_STATUSES,
+    DIRECTIONS,
+    MESSAGE_ENDS,
+    TRANSFER_RESULTS,
+)
 
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ANONYMOUS: Final = "anonymous"
@@ -117,6 +123,7 @@ class TwilioWebhooks:
             duration_s=whole_number(fields.get("CallDuration")),
             sip_code=whole_number(fields.get("SipResponseCode")),
             answered_by=ANSWERED_BY.get(answered_by, "unknown") if answered_by else None,
+            message_end=MESSAGE_ENDS.get(answered_by),
             detail=fields.get("ErrorCode") or None,
             raw=_raw(fields),
         )

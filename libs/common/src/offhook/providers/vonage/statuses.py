@@ -6,7 +6,7 @@ its own events.
 
 from typing import Final
 
-from offhook.events.calls import CallDirection, CallStatus, TransferResult
+from offhook.events.calls import CallDirection, CallStatus, MessageEnd, TransferResult
 
 CALL_STATUSES: Final[dict[str, CallStatus]] = {
     "started": CallStatus.INITIATED,
@@ -33,6 +33,8 @@ REJECTED_DETAILS: Final[dict[str, CallStatus]] = {
 _LIKELIEST_REJECTION: Final = "declined"
 
 ANSWERED_BY: Final[dict[str, str]] = {"human": "human", "machine": "machine"}
+# `sub_state` of a second `machine`: https://developer.vonage.com/en/voice/voice-api/concepts/advanced-machine-detection
+MESSAGE_ENDS: Final[dict[str, MessageEnd]] = {"beep_start": "beep", "beep_timeout": "other"}
 
 # Prices are in euro: https://developer.vonage.com/en/voice/voice-api/webhook-reference#completed
 PRICE_UNIT: Final = "EUR"
