@@ -192,8 +192,10 @@ class Installation:
         database_urls: Mapping[str, str] | None = None,
         recorder: bool = False,
         replicas: Mapping[str, int] | None = None,
+        kafka: str | None = None,
     ) -> None:
         self.home = home
+        self._kafka = kafka
         self._recorder = recorder
         self._replicas = replicas
         self.secrets = {"api_key": API_KEYS[DEMO_USER], **_fresh_keys()}
@@ -259,7 +261,11 @@ class Installation:
             database_urls=self._database_urls,
             recorder=self._recorder,
             replicas=self._replicas,
-            service_env={name: {**env, **self._service_env.get(name, {})} for name, env in own_env.items()},
+            kafka=self._kafka,
+            service_env={
+                name: {**own_env.get(name, {}), **self._service_env.get(name, {})}
+                for name in {*own_env, *self._service_env}
+            },
         )
 
     async def _open_accounts(self) -> None:

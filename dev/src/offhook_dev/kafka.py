@@ -33,9 +33,6 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 
@@ -68,6 +65,11 @@ num.network.threads=2
 num.io.threads=4
 background.threads=2
 """
+_LISTENERS: Final = """\
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
 
 
 class KafkaServer(Server):
@@ -79,7 +81,7 @@ class KafkaServer(Server):
 
     def __init__(self, directory: Path, *, port: int | None = None, say: Say = say_on_stderr) -> None:
         super().__init__(directory, port=port)
-        self._controller_port = free_port()
+        self.controller_port = free_port()
         self._say = say
         self._libs: Path | None = None
         self._java = "java"
@@ -104,24 +106,36 @@ class KafkaServer(Server):
         self._libs = _jars(self._say)
         data = self.directory / "data"
         configuration = self.directory / "server.properties"
-        configuration.write_text(
-            _CONFIGURATION.format(
-                host=LOOPBACK, port=self.port, controller_port=self._controller_port, data=data
-            )
-        )
+        own = _CONFIGURATION.format(host=LOOPBACK, controller_port=self.controller_port, data=data)
+        configuration.write_text(own + self._listeners())
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
             # With `=`: an id may begin with a dash, and would be taken for an option.
             self._run_tool(
-                "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={configuration}"
-            )
+                "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={configuration}",
+                *self._format_options(),
+            )  # fmt: skip
+
+    # What a variant says differently.
+
+    def _listeners(self) -> str:
+        """The part of the configuration about who may connect where."""
+        return _LISTENERS.format(host=LOOPBACK, port=self.port, controller_port=self.controller_port)
+
+    def _format_options(self) -> Sequence[str]:
+        """What the storage begins with."""
+        return ()
+
+    def _plain_port(self) -> int:
+        """The port of the listener without security."""
+        return self.port
 
     def _command(self) -> Sequence[str]:
         return [*self._java_command(), "kafka.Kafka", str(self.directory / "server.properties")]
 
     def _answers(self) -> bool:
         try:
-            return _live_brokers(self.port) > 0
+            return _live_brokers(self._plain_port()) > 0
         except (OSError, struct.error):
             return False
 

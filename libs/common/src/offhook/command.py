@@ -7,6 +7,7 @@ keys = "number_sync.commands:keys"      # a typer.Typer; here it becomes `offhoo
 """
 
 import asyncio
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Final
@@ -64,8 +65,9 @@ def _add_prepare(command: "Typer") -> None:
         except preparation.PreparationError as error:
             typer.echo(f"Not everything is prepared: {error}.", err=True)
             raise typer.Exit(1) from None
-        for variable in preparation.unnamed_databases():
-            typer.echo(f"{variable} is not set: that database was left alone.", err=True)
+        for name in preparation.named_variables():
+            if not os.environ.get(name):
+                typer.echo(f"{name} is not set: that database was left alone.", err=True)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,9 @@ def named_databases(environment: Mapping[str, str] = os.environ) -> dict[str, st
     return {name: url for name in names if (url := environment.get(variable(name)))}
 
 
-def unnamed_databases(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The variables of the databases that the environment does not name."""
-    names = sorted(point.name for point in entry_points(group=GROUP))
-    return [variable(name) for name in names if not environment.get(variable(name))]
+def named_variables() -> list[str]:
+    """The environment variables that name databases."""
+    return [variable(name) for name in sorted(point.name for point in entry_points(group=GROUP))]
 
 
 def variable(service: str) -> str:

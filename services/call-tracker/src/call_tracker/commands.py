@@ -22,6 +22,8 @@ import typer
 
 from call_tracker.rebuild import Progress, RebuildError, rebuild_from
 from call_tracker.settings import TrackerSettings
+from offhook.preparation import PrepareSettings
+from offhook.settings import load_settings
 
 _TIMEOUT_S: Final = 30
 _MAX_ANSWER: Final = 8 * 1024 * 1024
@@ -337,9 +339,13 @@ def rebuild_store(
         problem = TrackerSettings.objection_to_url(url)
         if problem is not None:
             _give_up(f"{name}: {problem}.")
+    # Only then: a database is rebuilt from another one wherever there is no Kafka.
+    security = load_settings(PrepareSettings).kafka_security if source.startswith("kafka://") else None
     shown = _Shown()
     try:
-        done = asyncio.run(rebuild_from(source, into, clock=lambda: datetime.now(UTC), tell=shown))
+        done = asyncio.run(
+            rebuild_from(source, into, clock=lambda: datetime.now(UTC), tell=shown, security=security)
+        )
     except RebuildError as error:
         shown.end()
         typer.echo(f"The store was not rebuilt: {_plain(error)}.", err=True)

@@ -20,8 +20,10 @@ from call_tracker.store.log_tables import DEAD_LETTERS, WEBHOOKS
 from call_tracker.store.store import Clock
 from call_tracker.store.tables import METADATA, OUTBOX
 from call_tracker.tracker import LASTING
+from offhook.bus.connecting import why_not
 from offhook.errors import OffhookError
 from offhook.events import Event, EventData, EventDecodeError, decode
+from offhook.kafka_security import KafkaSecurity
 from offhook.topics import CALL_EVENTS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,9 +149,12 @@ def _event(row: Any) -> Event[EventData]:
         raise RebuildError(f"event {row.seq} of the log cannot be read: {error}") from error
 
 
-async def events_of_kafka(bootstrap: str, progress: Progress) -> AsyncIterator[Batch]:
+async def events_of_kafka(
+    bootstrap: str, progress: Progress, security: KafkaSecurity | None = None
+) -> AsyncIterator[Batch]:
     """The events of the topic, from its beginning to what is its end now; those of a call in their order. Raises
     `RebuildError`."""
+    security = security or KafkaSecurity()
     # Without a group it is assigned every partition, and commits nothing.
     consumer = AIOKafkaConsumer(
         CALL_EVENTS.name,
@@ -157,6 +162,7 @@ async def events_of_kafka(bootstrap: str, progress: Progress) -> AsyncIterator[B
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        **security.client_options(),
     )
     try:
         await consumer.start()
@@ -193,13 +199,18 @@ async def events_of_kafka(bootstrap: str, progress: Progress) -> AsyncIterator[B
             if batch:
                 yield batch
     except (KafkaError, OSError) as error:
-        raise RebuildError(f"Kafka at {bootstrap} cannot be read: {error!r}") from error
+        raise RebuildError(await why_not(bootstrap.split(","), security, error)) from error
     finally:
         await consumer.stop()
 
 
 async def rebuild_from(
-    source: str, into: str, *, clock: Clock, tell: Callable[[Progress], None] = lambda _: None
+    source: str,
+    into: str,
+    *,
+    clock: Clock,
+    tell: Callable[[Progress], None] = lambda _: None,
+    security: KafkaSecurity | None = None,
 ) -> Progress:
     """Rebuild from a database's URL or `kafka://host:port`. Raises `RebuildError`, `StoreError`."""
     progress = Progress()
@@ -207,7 +218,8 @@ async def rebuild_from(
     old: Database | None = None
     try:
         if source.startswith("kafka://"):
-            events = events_of_kafka(source.removeprefix("kafka://").rstrip("/"), progress)
+            address = source.removeprefix("kafka://").rstrip("/")
+            events = events_of_kafka(address, progress, security)
         else:
             old = Database(source)
             events = events_of_database(old, progress)

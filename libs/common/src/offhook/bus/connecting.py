@@ -8,6 +8,7 @@ from typing import Final
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
@@ -40,7 +41,7 @@ async def why_not(servers: Sequence[str], security: KafkaSecurity, error: Except
         reason = _reason(refusal, security)
     else:
         connection.close()
-        reason = str(error)[:_MAX_REASON]
+        reason = _reason(error, security)
     return f"Kafka at {server} cannot be used: {reason}"
 
 
@@ -56,6 +57,11 @@ def _reason(error: Exception, security: KafkaSecurity) -> str:
                 f"it does not take {security.mechanism} over {security.protocol}: check OFFHOOK_KAFKA_SASL_MECHANISM and"
                 " OFFHOOK_KAFKA_SECURITY_PROTOCOL"
             )
+        case ClusterAuthorizationFailedError():
+            return (
+                f"the user {security.username or 'of this certificate'} may not publish: allow it what"
+                " docs/reference/topics.md lists"
+            )
         case ssl.SSLCertVerificationError():
             return (
                 f"its certificate is not believed ({error.verify_message}): check OFFHOOK_KAFKA_CA_FILE, and that the"
@@ -64,8 +70,10 @@ def _reason(error: Exception, security: KafkaSecurity) -> str:
         case ssl.SSLError():
             return f"TLS fails ({error.reason}): check OFFHOOK_KAFKA_SECURITY_PROTOCOL and OFFHOOK_KAFKA_CERT_FILE"
         case KafkaConnectionError() | TimeoutError():
-            # A listener that expects something else (TLS, SASL) hangs up, or waits for the rest of it.
-            return f"it does not answer {security.protocol}: check the address and OFFHOOK_KAFKA_SECURITY_PROTOCOL"
+            # A listener that expects something else (TLS, SASL) hangs up, or waits for the rest of it. With TLS 1.3 one
+            # that expects a certificate does, too: the client believes to be connected before it is asked for one.
+            certificate = ", and whether it wants OFFHOOK_KAFKA_CERT_FILE" if security.tls else ""
+            return f"it does not answer {security.protocol}: check the address, OFFHOOK_KAFKA_SECURITY_PROTOCOL{certificate}"
         case OSError():
             return error.strerror or str(error)[:_MAX_REASON] or type(error).__name__
     return str(error)[:_MAX_REASON] or type(error).__name__
