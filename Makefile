@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Two tests at a time: they mostly wait. `make test PYTEST_WORKERS=` runs one after the other.
 PYTEST_WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down status test test-fast check format bench docs lock clean manifests-test
+.PHONY: help setup demo up down status test test-fast observability-test check format bench docs lock clean manifests-test
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make …\n"} /^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-fast: setup ## the tests that need no server
 
 manifests-test: setup ## what is deployed on Kubernetes: schemas, checkov, our own policies
 	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest -m manifests dev/tests $(PYTEST_ARGS)
+
+observability-test: setup ## traces, logs, metrics, dashboards and alerts: that each leads to the cause
+	@$(PY) -m offhook_dev prepare
+	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest -m observability $(PYTEST_ARGS)
 
 check: setup ## style, strict types, import contracts, spelling of topics and metrics, generated docs
 	@bash dev/check.sh

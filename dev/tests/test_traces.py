@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -25,6 +27,7 @@ from offhook_dev.otlp import Seen, Trace, TraceStore
 from offhook_dev.ports import free_port
 from offhook_dev.simulated import PERSON, credentials
 from offhook_dev.stack import DEMO_USER, SERVICES
+from offhook_dev.trace_picture import draw
 
 pytestmark = [
     pytest.mark.real,
@@ -435,6 +438,24 @@ async def test_from_a_failed_call_one_reaches_trace_logs_and_page_from_each_othe
     ]
     assert (end["trace_id"], end["call_url"]) == (trace_id, root.attributes["offhook.call_url"])
     assert end["end_reason"] == "agent-unreachable"
+
+
+async def test_a_trace_can_be_drawn(scene: Scene) -> None:
+    """The documentation's pictures are made here: OFFHOOK_PICTURES=docs/images/traces."""
+    titles = {
+        "twilio outbound": "An outbound call, from the wish to the last word",
+        "dies": "An inbound call whose agent dies, and the next one goes on",
+    }
+    for name, title in titles.items():
+        trace = await complete(scene, name)
+        picture = draw(trace, title)
+        drawn = ElementTree.fromstring(picture)
+        bars = [one for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("height") == "12"]
+        assert len(bars) == len(trace.spans)
+        if folder := os.environ.get("OFFHOOK_PICTURES"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{name.replace(' ', '-')}.svg").write_text(picture)
+            (Path(folder) / f"{name.replace(' ', '-')}.txt").write_text("\n".join(trace.lines()) + "\n")
 
 
 async def read_page(installation: Installation, url: str) -> str:

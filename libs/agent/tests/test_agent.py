@@ -69,6 +69,26 @@ async def test_the_agent_knows_who_is_calling() -> None:
     assert call.resume is None
 
 
+async def test_the_agent_can_go_on_in_the_calls_trace() -> None:
+    agent, seen = Agent(), asyncio.Queue[Call]()
+
+    @agent.on_call
+    async def on_call(call: Call) -> None:
+        seen.put_nowait(call)
+
+    traceparent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    async with agent.serve() as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        headers = {"traceparent": traceparent}
+        async with connect(
+            url, subprotocols=[protocol.SUBPROTOCOL], additional_headers=headers, proxy=None
+        ) as socket:
+            await socket.send(protocol.PcmBridgeSide(16000).start(START))
+            assert (await asyncio.wait_for(seen.get(), 5)).traceparent == traceparent
+    async with calling(agent):
+        assert (await asyncio.wait_for(seen.get(), 5)).traceparent is None
+
+
 async def test_caller_audio_comes_in_order_and_can_be_played_back() -> None:
     agent = Agent()
 

@@ -13,8 +13,11 @@ from events_of_calls import NOON, Call
 from test_api import Service, furnish, serving, settings_for
 
 from call_tracker.pages.export import safe_cell
+from call_tracker.settings import TrackerSettings
 from offhook.bus.testing import memory_bus
 from offhook.events import CallRequested, HangUp, Observe, Transfer
+from offhook.settings import SettingsError, read_settings
+from offhook.telemetry.tracing import call_trace_id
 from offhook.topics import CALL_COMMANDS
 
 
@@ -37,7 +40,12 @@ class Reader:
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     settings = settings_for(f"sqlite+aiosqlite:///{tmp_path / 'store.db'}", tmp_path)
-    settings = settings.model_copy(update={"trace_url_template": "https://traces.example/t/{trace_id}"})
+    settings = settings.model_copy(
+        update={
+            "trace_url_template": "https://traces.example/t/{trace_id}",
+            "logs_url_template": "https://logs.example/?run=%7Bworkflow_run_id%7D&trace={trace_id}",
+        }
+    )
     async with memory_bus(service="call-tracker") as bus:
         await furnish(bus)
         async with serving(settings, bus) as service:
@@ -90,8 +98,26 @@ async def test_the_page_of_a_call_has_all_that_was_told(service: Service) -> Non
     assert "<b>weird" not in text
     assert 'href="#event-1"' in text
     assert 'id="event-1"' in text
-    assert "https://traces.example/t/" in text
+    trace_id = call_trace_id("run-1")
+    assert f'href="https://traces.example/t/{trace_id}"' in text
+    assert f'href="https://logs.example/?run=run-1&amp;trace={trace_id}"' in text
     assert "CA1" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("TRACE_URL_TEMPLATE", "https://traces.example/{workflow_run_id}"),
+        ("LOGS_URL_TEMPLATE", "https://logs.example/"),
+        ("LOGS_URL_TEMPLATE", "javascript:alert('{trace_id}')"),
+    ],
+)
+def test_a_link_that_leads_to_no_call_is_refused_at_the_start(
+    setting: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"OFFHOOK_{setting}", value)
+    with pytest.raises(SettingsError, match=f"OFFHOOK_{setting}"):
+        read_settings(TrackerSettings)
 
 
 async def test_a_time_that_no_clock_can_show_does_not_hide_the_call(service: Service) -> None:

@@ -29,6 +29,7 @@ GATEWAY: Final = "webhook-gateway"
 BRIDGE: Final = "media-bridge"
 TRACKER: Final = "call-tracker"
 NUMBER_SYNC: Final = "number-sync"
+RECORDER: Final = "recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ SPANS: Final[tuple[SpanName, ...]] = (
         "The call was silent and could not be looked up for so long that it counts as lost.",
     ),
     SpanName(
-        SEND, (GATEWAY, BRIDGE, TRACKER, NUMBER_SYNC),
+        SEND, (GATEWAY, BRIDGE, TRACKER, NUMBER_SYNC, RECORDER),
         "`send <topic>`: an event of the call on its way to Kafka, until it is acknowledged or safe in the spool.",
         (*_MESSAGE, "messaging.client.id", "offhook.destination"),
     ),
