@@ -183,3 +183,26 @@ def test_a_runbooks_links_lead_somewhere(path: Path) -> None:
         if anchor:
             found = {heading.lower() for heading in re.findall(r"^## (.+)$", page.read_text(), re.M)}
             assert anchor in found, target
+
+
+# --- who is told -----------------------------------------------------------------------------------------------------
+
+_ALERTMANAGER: Final = _ROOT / "deploy" / "prometheus" / "alertmanager.yaml"
+
+
+def test_alertmanager_takes_the_example_and_pages_wake_somebody() -> None:
+    assert "SUCCESS" in run_tool("amtool", "check-config", str(_ALERTMANAGER))
+    for severity, receiver in (("page", "on-call"), ("ticket", "tickets")):
+        said = run_tool(
+            "amtool", "config", "routes", "test", f"--config.file={_ALERTMANAGER}",
+            f"--verify.receivers={receiver}", f"severity={severity}", "alertname=KafkaRefuses",
+        )  # fmt: skip
+        assert said.splitlines()[0] == receiver
+
+
+def test_what_keeps_quiet_while_its_cause_is_told_are_alerts_that_exist() -> None:
+    for rule in yaml.safe_load(_ALERTMANAGER.read_text())["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            label, _, names = matcher.partition("=")
+            if label == "alertname":
+                assert set(names.lstrip("~").strip('"').split("|")) <= set(_ALERTS), matcher
