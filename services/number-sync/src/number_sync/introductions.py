@@ -2,7 +2,8 @@
 
 `offhook:call:{run}` is a hash: `direction`, `from`, `to` and `metadata` (JSON) are for the agent; `provider` and `account` say
 whose call it is, before the provider's first webhook does, and `configuration` through which of the account's configurations it
-runs; `transfer_of` is the run whose caller waits to be put through to this call. Written before the provider is asked, kept for a day.
+runs; `transfer_of` is the run whose caller waits to be put through to this call. Written before the provider is asked, kept for
+a day.
 """
 
 import json
