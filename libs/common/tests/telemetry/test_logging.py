@@ -187,4 +187,5 @@ structlog.get_logger("x").info("call ended", workflow_run_id="r1", secret="s3cre
     )
     assert "call ended" in done.stderr
     assert "workflow_run_id=r1" in done.stderr
+    assert "trace_id" not in done.stderr  # there is none to look at
     assert "s3cret" not in done.stderr

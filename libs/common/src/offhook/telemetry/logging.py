@@ -19,6 +19,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from offhook.security.redaction import redact
 from offhook.telemetry.tracing import call_span_context, call_trace_id
+from offhook.telemetry.tracing import enabled as tracing_enabled
 
 if TYPE_CHECKING:
     from offhook.settings import ServiceSettings
@@ -71,11 +72,14 @@ def configure(service: str, settings: "ServiceSettings") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    if settings.log_format == "console":
+        last.insert(1, _for_people)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=last,
         )
     )
     root = logging.getLogger()
@@ -153,6 +157,14 @@ class _Origin:
         event["service"] = self._service
         event.pop("color_message", None)  # uvicorn's second copy of its message
         return event
+
+
+def _for_people(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A trace's id says nothing to somebody at a terminal, unless there are traces to look at."""
+    if not tracing_enabled():
+        event.pop("trace_id", None)
+        event.pop("span_id", None)
+    return event
 
 
 def _to_json(event: EventDict, **_: Any) -> str:
