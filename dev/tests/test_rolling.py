@@ -22,7 +22,7 @@ from offhook_dev.programs import Program
 from offhook_dev.rolling import DRAIN_DELAY_S, Answer, Rollout, Tally, tell_to_end
 from offhook_dev.stack import RECORDER, SERVICES
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 LIVE: Final = 20
 _LONG_EACH: Final = 3  # of each provider and direction
@@ -30,10 +30,11 @@ _SHORT: Final = LIVE - 4 * _LONG_EACH
 # The others have one instance, and two while they are rolled: then nobody else reads on while partitions change hands.
 _REPLICAS: Final = {"media-bridge": 2, "webhook-gateway": 2}
 _ORDER: Final = ("number-sync", "call-tracker", RECORDER, "webhook-gateway", "media-bridge")
-_PATIENCE_S: Final = 20.0
+_PATIENCE_S: Final = 30.0
 _BEGINS_WITHIN_S: Final = 40.0
-_CALLBACKS_PER_S: Final = 20
-_LOOKS_EVERY_S: Final = 0.25
+_STORED_WITHIN_S: Final = 60.0
+_CALLBACKS_PER_S: Final = 10
+_LOOKS_EVERY_S: Final = 0.5
 
 _WORDS: Final = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=_PATIENCE_S))
 _LONG: Final = (WaitForAgent(timeout_s=_PATIENCE_S), *(_WORDS * 100))
@@ -262,6 +263,21 @@ class Load:
         record = await self.installation.record(run, within_s=60)
         if outcome_of(record) != placed.expected:
             self.tally.blame(f"{about}: its record says {outcome_of(record)}")
+        stopped = [event["data"] for event in record["events"] if "media.stopped" in event["type"]]
+        self.tally.gaps_ms += [data["quality"]["longest_gap_ms"] for data in stopped]
+        if placed.recorded:
+            gaps = await self._gaps_of_recording(run)
+            if gaps:
+                self.tally.blame(f"{about}: its recording has gaps: {gaps}")
+            self.tally.recorded += 1
+
+    async def _gaps_of_recording(self, run: str) -> Json | None:
+        """In ms, once the recorder has written it; None: there are none."""
+        path = f"{self.installation.stack.address.http_url}/calls/{run}/waveform.json"
+        async with asyncio.timeout(_STORED_WITHIN_S):
+            while (shape := await self.installation.demo.client.get(path)).status_code == 404:
+                await asyncio.sleep(0.2)
+        return shape.json()["gaps_ms"] or None
 
 
 def _ended_by(party: str) -> Outcome:

@@ -24,6 +24,7 @@ DRAIN_DELAY_S: Final = 1.5
 """`OFFHOOK_DRAIN_DELAY_S` of services that are rolled: longer than the edge needs to notice."""
 
 _EXIT_WITHIN_S: Final = 60.0
+_SHOWN: Final = 20
 
 
 @dataclass(slots=True)
@@ -130,6 +131,8 @@ class Tally:
     calls: Counter[str] = field(default_factory=Counter)
     live: list[int] = field(default_factory=list)
     carried_over: int = 0
+    gaps_ms: list[int] = field(default_factory=list)
+    recorded: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def blame(self, words: str) -> None:
@@ -141,6 +144,9 @@ class Tally:
             ("calls", str(self.calls.total()), _listed(self.calls)),
             ("live at a time", _range(self.live), ""),
             ("carried to their end by a bridge that was told to end", str(self.carried_over), ""),
+            ("calls with a gap in the caller's audio", str(sum(gap > 0 for gap in self.gaps_ms)),
+             f"the longest {max(self.gaps_ms, default=0)} ms"),
+            ("recorded as a whole", str(self.recorded), ""),
             ("webhooks", str(len(self.webhooks)), _listed(Counter(each.kind for each in self.webhooks))),
             ("requests to the API", str(len(self.requests)), _listed(Counter(each.kind for each in self.requests))),
             ("wrong", str(len(self.wrong)), ""),
@@ -157,7 +163,7 @@ class Tally:
                 f"{roll.service:<15}{roll.ended - roll.began:4.0f} s  {drains:<10}   {roll.live_calls:10d}  {len(took):8d}"
                 f"  {_share(took, 0.5)}  {_share(took, 0.99)}  {_share(took, 1.0)}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.wrong[:_SHOWN]])
 
 
 def _share(ordered: Sequence[float], share: float) -> str:
