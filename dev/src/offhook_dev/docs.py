@@ -17,7 +17,7 @@ from offhook.events.audit import WebhookAudited, WebhookReplay
 from offhook.events.calls import CallEventData
 from offhook.telemetry.metrics import METRICS
 from offhook.topics import ALL_TOPICS, PREPARE, SERVICES, Topic, access
-from offhook_dev import alerting, dashboards, span_pages
+from offhook_dev import alerting, compose, dashboards, span_pages
 from offhook_dev.kubernetes import generated as manifests
 from offhook_dev.settings_page import settings_page
 
@@ -51,6 +51,7 @@ def pages() -> dict[str, str]:
         "docs/reference/settings.md": settings_page(_NOTE),
         "docs/reference/asyncapi.yaml": _asyncapi(),
         **span_pages.pages(),
+        **compose.pages(),
         **manifests.pages(),
         **alerting.pages(),
         **dashboards.pages(),

@@ -1,22 +1,47 @@
 """The demo's four calls: what is set up, who rings whom, what the caller does, and what must be true afterwards."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 
-from carrier_sim import Caller, CallReport, CarrierSim
-from carrier_sim.twilio.carrier import TwilioCarrier
-from carrier_sim.vonage.carrier import VonageCarrier
-from offhook.topics import CONFIGURATIONS, WORKFLOWS
+from carrier_sim import Caller, CallReport
+from offhook.topics import CONFIGURATIONS, WORKFLOWS, Topic
 from offhook.topics import NUMBERS as NUMBER_RECORDS
 from offhook_dev.errors import DevError
 from offhook_dev.simulated import AGENT_HANGS_UP, CALLEES, CALLER_HANGS_UP, NUMBERS, PERSON
-from offhook_dev.stack import Stack
+from offhook_dev.stack import Address
 
 STATUSES: Final = ["initiated", "ringing", "answered", "completed"]
+
+
+class Running(Protocol):
+    """A stack that takes calls, wherever it runs."""
+
+    @property
+    def address(self) -> Address: ...
+
+    async def caught_up(self, entries: Mapping[Topic, int], within_s: float = 15.0) -> None: ...
+
+
+class Carrier(Protocol):
+    """One provider, as far as a call into the stack needs it."""
+
+    async def call_in(self, from_number: str, to_number: str, caller: Caller) -> CallReport: ...
+
+
+class Carriers(Protocol):
+    """A simulator, in this process or elsewhere."""
+
+    @property
+    def twilio(self) -> Carrier: ...
+
+    @property
+    def vonage(self) -> Carrier: ...
+
+    async def next_report(self, provider_call_id: str) -> CallReport: ...
 
 
 @dataclass(slots=True)
@@ -64,7 +89,7 @@ class ApiError(DevError):
 class Api:
     """The stack's own API, as its user sees it."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Running) -> None:
         self._client = httpx.AsyncClient(
             base_url=stack.address.http_url + "/api/v1",
             headers={"Authorization": f"Bearer {stack.address.api_key}"},
@@ -98,7 +123,7 @@ class Api:
 class Scenario:
     """Sets up two accounts with a number each and one workflow, then makes the four calls at once."""
 
-    def __init__(self, stack: Stack, sim: CarrierSim | None = None) -> None:
+    def __init__(self, stack: Running, sim: Carriers | None = None) -> None:
         self._stack = stack
         self._sim = sim
         self.api = Api(stack)
@@ -188,12 +213,10 @@ class Scenario:
         except (DevError, httpx.HTTPError) as error:
             call.problems.append(str(error) or type(error).__name__)
 
-    async def _inbound(
-        self, call: DemoCall, carrier: TwilioCarrier | VonageCarrier, script: dict[str, Any]
-    ) -> None:
+    async def _inbound(self, call: DemoCall, carrier: Carrier, script: dict[str, Any]) -> None:
         call.report = await carrier.call_in(PERSON, NUMBERS[call.provider], Caller.from_data(script))
 
-    async def _outbound(self, call: DemoCall, sim: CarrierSim) -> None:
+    async def _outbound(self, call: DemoCall, sim: Carriers) -> None:
         placed = await self.api.post(
             "/calls",
             {

@@ -243,11 +243,8 @@ class Stack:
                         await asyncio.sleep(0.05)
 
     async def _entries(self, client: httpx.AsyncClient, name: str, topic: Topic) -> int:
-        metrics = (await client.get(f"http://127.0.0.1:{self.admin_ports[name]}/metrics")).text
-        found = re.search(
-            rf'^offhook_directory_entries{{topic="{re.escape(topic.name)}"}} (\S+)', metrics, re.M
-        )
-        return int(float(found[1])) if found else 0
+        metrics = await client.get(f"http://127.0.0.1:{self.admin_ports[name]}/metrics")
+        return directory_entries(metrics.text, topic)
 
     def _secrets(self) -> dict[str, str]:
         """Made once and kept beside the databases that depend on them, readable by their owner alone."""
@@ -375,6 +372,12 @@ class Stack:
             port=port,
             ready_url=f"http://127.0.0.1:{admin}/ready",
         )
+
+
+def directory_entries(metrics: str, topic: Topic) -> int:
+    """How many entries of a compacted topic a service holds, by the metrics it tells."""
+    found = re.search(rf'^offhook_directory_entries{{topic="{re.escape(topic.name)}"}} (\S+)', metrics, re.M)
+    return int(float(found[1])) if found else 0
 
 
 def _service_of(instance: str) -> str:

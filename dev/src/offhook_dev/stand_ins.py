@@ -65,7 +65,7 @@ _POSTGRES: Final = """\
 ARG BASE
 FROM ${BASE}
 RUN groupadd --gid 999 postgres && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \\
- && install -d -o 999 -g 999 -m 1777 /var/lib/postgresql /run/postgresql
+ && install -d -o 999 -g 999 -m 1777 /var/lib/postgresql
 COPY root /
 COPY run.sh /usr/local/bin/
 ENV PATH=${BINARIES}:/usr/local/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
@@ -75,17 +75,18 @@ CMD ["bash", "/usr/local/bin/run.sh"]
 """
 _POSTGRES_RUN: Final = """\
 set -eu
+export PGHOST=/tmp
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   printf %s "$POSTGRES_PASSWORD" > /tmp/password
   initdb --pgdata "$PGDATA" --username postgres --pwfile /tmp/password --auth-local trust --auth-host scram-sha-256 \\
     --encoding UTF8 --locale C.UTF-8 --no-sync
   rm /tmp/password
   echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
-  pg_ctl --wait start -o "-c listen_addresses= -c unix_socket_directories=/run/postgresql"
+  pg_ctl --wait start -o "-c listen_addresses= -c unix_socket_directories=/tmp"
   for script in /docker-entrypoint-initdb.d/*.sh; do "$script"; done
   pg_ctl --wait --mode fast stop
 fi
-exec postgres -c listen_addresses='*' -c unix_socket_directories=/run/postgresql
+exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp
 """
 
 _ENVOY: Final = """\
