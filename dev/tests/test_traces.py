@@ -455,7 +455,6 @@ async def test_a_trace_can_be_drawn(scene: Scene) -> None:
         if folder := os.environ.get("OFFHOOK_PICTURES"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"{name.replace(' ', '-')}.svg").write_text(picture)
-            (Path(folder) / f"{name.replace(' ', '-')}.txt").write_text("\n".join(trace.lines()) + "\n")
 
 
 async def read_page(installation: Installation, url: str) -> str:
