@@ -411,6 +411,20 @@ async def test_who_calls_whom_is_told_to_the_agent(rig: Any, agent: Any, redis_u
     assert start["metadata"] == {"plan": "gold", "x": 1}
 
 
+async def test_an_agent_whose_host_is_not_allowed_is_not_dialled(running: Any, agent: Any) -> None:
+    async with running(
+        agent_hosts="*.agents.svc,agent.example.com", agent_retry_s=0.01, agent_attempts=2
+    ) as rig:
+        caller = await rig.call()
+        assert await caller.ends() == 1000
+        (stopped,) = await rig.tells(MediaStopped)
+        assert stopped.reason == "agent-unreachable"
+        lost = rig.events(AgentLost)
+        assert len(lost) == 2
+        assert "127.0.0.1 is not among the hosts that may be agents here" in lost[0].reason
+        assert agent.connections == []
+
+
 async def test_without_an_agent_the_caller_gets_the_fallback_and_the_call_is_not_ended(
     running: Any, agent: Any, redis_url: str
 ) -> None:

@@ -519,12 +519,29 @@ async def test_headers_sent_back_as_masks_stay(service: Service) -> None:
         "wss://[::1/",
         "wss://ä.example.com/",
         "wss://agent.example.com/" + "x" * 2100,
+        "ws://169.254.169.254/latest/meta-data/",
+        "ws://[fe80::1]/",
     ],
 )
 async def test_an_agent_url_is_a_plain_websocket_url(api: httpx.AsyncClient, url: str) -> None:
     answer = await api.post("/workflows", json={"name": "W", "agent_url": url})
     assert "agent_url" in problem(answer, 422)
     assert "pw@" not in answer.text
+
+
+@on_sqlite
+async def test_where_the_operator_lists_hosts_an_agent_is_one_of_them(run_service: RunService) -> None:
+    async with run_service(agent_hosts="*.agents.svc, agent.example.com") as service:
+        refused = await service.api.post(
+            "/workflows", json={"name": "W", "agent_url": "wss://evil.example.com/"}
+        )
+        assert "agent_url" in problem(refused, 422)
+        assert "OFFHOOK_AGENT_HOSTS" in refused.text
+        made = await make_workflow(service.api, agent_url="ws://echo.agents.svc:8080/")
+        path = f"/workflows/{made['workflow_id']}"
+        moved = await service.api.patch(path, json={"agent_url": "ws://127.0.0.1/"})
+        assert "agent_url" in problem(moved, 422)
+        assert (await service.api.patch(path, json={"name": "V"})).status_code == 200
 
 
 @on_sqlite

@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from number_sync.trial import Trial, TrialAgent, try_agent
+from offhook.agent_hosts import AgentHosts
 from offhook.agentlink import pcm
 from offhook_agent import Agent, Call, chime
 
@@ -349,6 +350,14 @@ async def test_nobody_there_and_no_such_name(unused_tcp_port: int) -> None:
     trial = await tried("wss://agent.invalid/call")
     assert trial.code == "dns"
     assert "agent.invalid" in trial.sentence
+
+
+async def test_a_host_that_may_not_be_an_agent_is_not_dialled() -> None:
+    trial = await tried("ws://169.254.169.254/latest/meta-data/")
+    assert trial.code == "not-allowed"
+    assert "169.254.169.254" in trial.sentence
+    agent = TrialAgent("ws://127.0.0.1:1/", headers={})
+    assert (await try_agent(agent, hosts=AgentHosts("*.agents.svc"))).code == "not-allowed"
 
 
 async def test_tls_that_is_not_as_it_should_be(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from offhook import kafka_security
+from offhook.agent_hosts import AgentHosts
 from offhook.errors import KeyringError, SettingsError
 from offhook.kafka_security import KafkaSecurity
 from offhook.security.api_keys import ApiKeys
@@ -21,7 +22,14 @@ from offhook.security.keyring import Keyring
 from offhook.security.sessions import parse_session_key
 from offhook.security.tokens import MediaTokens
 
-__all__ = ["PREFIX", "ServiceSettings", "SettingsError", "load_settings", "read_settings"]
+__all__ = [
+    "PREFIX",
+    "AgentDiallerSettings",
+    "ServiceSettings",
+    "SettingsError",
+    "load_settings",
+    "read_settings",
+]
 
 PREFIX: Final = "OFFHOOK_"
 _EMPTY: Final = SecretStr("")
@@ -168,6 +176,28 @@ class ServiceSettings(BaseSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+
+class AgentDiallerSettings(ServiceSettings):
+    """Of a service that dials agents, or stores where they are."""
+
+    agent_hosts: str = Field(
+        "",
+        max_length=8192,
+        description="hosts that may be agents, separated by commas: agent.example.com, *.agents.svc; not set: any."
+        " Link-local and metadata addresses never are",
+    )
+
+    @field_validator("agent_hosts")
+    @classmethod
+    def _are_patterns(cls, value: str) -> str:
+        AgentHosts(value)
+        return value
+
+    @property
+    def allowed_agents(self) -> AgentHosts:
+        """Which hosts may be dialled."""
+        return AgentHosts(self.agent_hosts)
 
 
 def read_settings(cls: type[SettingsT], **overrides: Any) -> SettingsT:

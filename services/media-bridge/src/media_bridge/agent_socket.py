@@ -3,14 +3,15 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final
 
 import picows
-from picows import WSError, WSHandshakeError, WSUpgradeRequest, WSUpgradeResponse
+from picows import WSError, WSHandshakeError, WSParsedURL, WSUpgradeRequest, WSUpgradeResponse
 
 from media_bridge.conversation import Conversation
 from media_bridge.sockets import MessageSocket
+from offhook.agent_hosts import AgentHostError, AgentHosts
 from offhook.agentlink.pcm import MAX_AUDIO
 from offhook.providers.base import Frame
 
@@ -71,12 +72,16 @@ async def dial(
     traceparent: str,
     timeout_s: float,
     ping_s: float,
+    hosts: AgentHosts,
 ) -> AgentSocket:
     """Connect to an agent. Raises `AgentUnreachableError`."""
     sent = {name: value for name, value in headers.items() if _may_send(name, value)}
     sent["traceparent"] = traceparent
     if subprotocol is not None:
         sent["Sec-WebSocket-Protocol"] = subprotocol
+
+    def connected(address: WSParsedURL) -> Awaitable[Any]:
+        return hosts.connect(str(address.host), address.port)
 
     given_up = False
     listener: object = None
@@ -102,6 +107,7 @@ async def dial(
                 accept,
                 url,
                 extra_headers=sent,
+                socket_factory=connected,
                 websocket_handshake_timeout=timeout_s,
                 max_frame_size=_MAX_MESSAGE,
                 max_redirects=0,
@@ -117,6 +123,8 @@ async def dial(
         status = error.response.status.value if error.response is not None else None
         said = f"HTTP {status}" if status else "no WebSocket handshake"
         raise AgentUnreachableError("refused", f"the agent answered with {said}") from error
+    except AgentHostError as error:
+        raise AgentUnreachableError("error", str(error)) from error
     except (OSError, WSError, ValueError) as error:
         # Names the address at most, never a header.
         raise AgentUnreachableError(

@@ -476,6 +476,7 @@ class Call(MessageSocket):
                 traceparent=traceparent,
                 timeout_s=settings.agent_connect_timeout_s,
                 ping_s=settings.agent_ping_s,
+                hosts=settings.allowed_agents,
             )
 
     def _take(

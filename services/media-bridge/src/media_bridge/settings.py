@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from offhook.identities import ID_PATTERN, new_id
-from offhook.settings import ServiceSettings
+from offhook.settings import AgentDiallerSettings
 
 
 def _bridge_id() -> str:
@@ -15,7 +15,7 @@ def _bridge_id() -> str:
     return f"{host[:48]}-{new_id()[:8]}"
 
 
-class BridgeSettings(ServiceSettings):
+class BridgeSettings(AgentDiallerSettings):
     SECRETS: ClassVar[frozenset[str]] = frozenset({"keyring", "token_key"})
 
     bridge_id: str = Field(

@@ -191,7 +191,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         description="Telephony configurations, phone numbers and workflows.",
     )
     install_errors(app)
-    workflows = Workflows(database, keyring, clock=clock)
+    workflows = Workflows(database, keyring, clock=clock, hosts=settings.allowed_agents)
     parts = Parts(
         database=database,
         configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
@@ -199,7 +199,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         workflows=workflows,
         verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
         imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
-        trials=Trials(workflows),
+        trials=Trials(workflows, hosts=settings.allowed_agents),
         check_now=reconciler.check_now,
         providers=registry.PROVIDERS,
     )

@@ -7,12 +7,12 @@ from pydantic import Field, SecretStr, field_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from offhook.settings import ServiceSettings
+from offhook.settings import AgentDiallerSettings
 
 _DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
 
 
-class NumberSyncSettings(ServiceSettings):
+class NumberSyncSettings(AgentDiallerSettings):
     """Environment variables with the prefix `OFFHOOK_`."""
 
     SECRETS: ClassVar[frozenset[str]] = frozenset({"keyring", "session_key"})

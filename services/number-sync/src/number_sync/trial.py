@@ -12,9 +12,11 @@ from typing import Any, Final, Literal
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 from number_sync.trial_failures import Failure, failure_of
 from number_sync.trial_talk import Link, PcmLink, Talk, TrialCall, TwilioLink
+from offhook.agent_hosts import AgentHosts
 from offhook.agentlink import pcm
 from offhook.audio import FRAME_MS
 from offhook.identities import new_id
@@ -91,7 +93,11 @@ class Trial:
 
 
 async def try_agent(
-    workflow: TrialAgent, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, total_s: float = TOTAL_S
+    workflow: TrialAgent,
+    *,
+    hosts: AgentHosts | None = None,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    total_s: float = TOTAL_S,
 ) -> Trial:
     """Call the agent. Takes at most `total_s` (and a moment for the goodbye); raises nothing for what an agent does."""
     run_id = f"trial-{new_id()}"
@@ -99,7 +105,7 @@ async def try_agent(
     connect_s = min(connect_timeout_s, total_s)
     began = time.monotonic()
     try:
-        socket = await _dial(workflow, run_id, connect_s)
+        socket = await _dial(workflow, run_id, connect_s, hosts or AgentHosts())
     except (OSError, InvalidHandshake, ValueError) as error:
         failure = failure_of(error, workflow.url, connect_s)
         return Trial(failure.code, False, failure.sentence, failure.remedy, run_id)
@@ -139,22 +145,25 @@ class _Connect(connect):
         return exc
 
 
-async def _dial(workflow: TrialAgent, run_id: str, timeout_s: float) -> ClientConnection:
+async def _dial(workflow: TrialAgent, run_id: str, timeout_s: float, hosts: AgentHosts) -> ClientConnection:
     headers = {name: value for name, value in workflow.headers.items() if _may_send(name, value)}
     headers["traceparent"] = call_traceparent(run_id)
-    return await _Connect(
-        workflow.url,
-        additional_headers=headers,
-        user_agent_header=None,
-        subprotocols=[Subprotocol(pcm.SUBPROTOCOL)] if workflow.protocol == "pcm" else None,
-        compression=None,
-        proxy=None,
-        open_timeout=timeout_s,
-        ping_interval=None,
-        close_timeout=_GOODBYE_S,
-        max_size=_MAX_MESSAGE,
-        logger=_silent,
-    )
+    target = parse_uri(workflow.url)
+    async with asyncio.timeout(timeout_s):
+        return await _Connect(
+            workflow.url,
+            sock=await hosts.connect(target.host, target.port),
+            additional_headers=headers,
+            user_agent_header=None,
+            subprotocols=[Subprotocol(pcm.SUBPROTOCOL)] if workflow.protocol == "pcm" else None,
+            compression=None,
+            proxy=None,
+            open_timeout=timeout_s,
+            ping_interval=None,
+            close_timeout=_GOODBYE_S,
+            max_size=_MAX_MESSAGE,
+            logger=_silent,
+        )
 
 
 def _may_send(name: str, value: str) -> bool:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, NegotiationError
 
+from offhook.agent_hosts import AgentHostError
+
 _NETWORK: Final = "Check the host and the port in the agent's URL, that the agent runs, and that Offhook's network may reach it."
 _HEADERS: Final = "Check the workflow's headers: the agent, or a proxy before it, wants others than it got."
 
@@ -76,6 +78,10 @@ def failure_of(error: Exception, url: str, timeout_s: float) -> Failure:
                 "not-a-websocket",
                 f"{place} did not answer as a WebSocket server does.",
                 "Check the port and the path in the agent's URL: something else answers there.",
+            )
+        case AgentHostError():
+            return Failure(
+                "not-allowed", f"{error}.", "Ask the operator of this installation to allow the agent's host."
             )
         case ConnectionRefusedError():
             return _nobody(place)

@@ -7,6 +7,7 @@ from typing import Final
 from number_sync.errors import BusyError, ConflictError
 from number_sync.trial import Trial, TrialAgent, try_agent
 from number_sync.workflows import Workflows
+from offhook.agent_hosts import AgentHosts
 from offhook.errors import KeyringError
 
 AT_ONCE: Final = 8
@@ -14,8 +15,12 @@ AT_ONCE: Final = 8
 
 
 class Trials:
-    def __init__(self, workflows: Workflows, *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, workflows: Workflows, *, hosts: AgentHosts | None = None, at_once: int = AT_ONCE
+    ) -> None:
+        """`hosts`: which may be agents."""
         self._workflows = workflows
+        self._hosts = hosts
         self._free = asyncio.Semaphore(at_once)
         self._share = max(1, at_once // 2)
         self._running: Counter[str] = Counter()
@@ -46,7 +51,7 @@ class Trials:
         self._running[user_id] += 1
         try:
             async with self._free:
-                return await try_agent(agent)
+                return await try_agent(agent, hosts=self._hosts)
         finally:
             self._running[user_id] -= 1
             # `+` leaves out who has none: nothing grows with the number of users.

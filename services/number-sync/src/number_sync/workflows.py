@@ -15,6 +15,7 @@ from number_sync.errors import ConflictError, InvalidError, LimitError, NotFound
 from number_sync.masks import is_mask, mask
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
+from offhook.agent_hosts import AgentHostError, AgentHosts
 from offhook.errors import KeyringError
 from offhook.identities import is_id, new_id
 from offhook.security.keyring import Keyring
@@ -37,10 +38,20 @@ _RESERVED_HEADERS: Final = frozenset(
 class Workflows:
     """Every method is one transaction and sees only what belongs to `user_id`."""
 
-    def __init__(self, database: Database, keyring: Keyring, *, clock: Clock, limit: int = 1000) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        *,
+        clock: Clock,
+        hosts: AgentHosts | None = None,
+        limit: int = 1000,
+    ) -> None:
+        """`hosts`: which may be agents."""
         self._database = database
         self._keyring = keyring
         self._clock = clock
+        self._hosts = hosts or AgentHosts()
         self._limit = limit
 
     async def create(self, user_id: str, values: Mapping[str, Any]) -> Row[Any]:
@@ -48,7 +59,7 @@ class Workflows:
         workflow_id = new_id()
         now = now_ms(self._clock)
         columns = dict(values)
-        columns["agent_url"] = agent_url(columns["agent_url"])
+        columns["agent_url"] = self._agent_url(columns["agent_url"])
         headers = accept_headers(columns.pop("headers"), {})
         columns["sealed_headers"] = self._seal(headers, workflow_id)
 
@@ -95,7 +106,7 @@ class Workflows:
             if not columns:
                 return row
             if "agent_url" in columns:
-                columns["agent_url"] = agent_url(columns["agent_url"])
+                columns["agent_url"] = self._agent_url(columns["agent_url"])
             if "headers" in columns:
                 headers = accept_headers(columns.pop("headers"), self._stored(row))
                 columns["sealed_headers"] = self._seal(headers, workflow_id)
@@ -168,6 +179,14 @@ class Workflows:
         if row is None:
             raise NotFoundError("there is no such workflow")
         return row
+
+    def _agent_url(self, text: str) -> str:
+        url = agent_url(text)
+        try:
+            self._hosts.check(urlsplit(url).hostname or "")
+        except AgentHostError as error:
+            raise InvalidError("agent_url", str(error)) from None
+        return url
 
 
 def agent_url(text: str) -> str:
