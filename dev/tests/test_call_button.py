@@ -10,6 +10,7 @@ from installation import API_KEYS, Installation
 from playwright.async_api import expect
 
 from carrier_sim import Callee, Caller, HangUp, WaitForAgent
+from offhook.topics import NUMBERS
 from offhook_dev.simulated import credentials
 from offhook_dev.stack import DEMO_USER
 
@@ -57,6 +58,33 @@ async def test_a_call_is_placed_from_a_workflow_and_followed_to_its_end(
     assert record["status"] == "completed"
     await link.click()
     await expect(person.page).to_have_url(re.compile(rf"/calls/{run}$"))
+
+
+async def test_a_call_is_placed_from_a_number_which_the_other_side_is_shown(
+    desk: Desk, installation: Installation
+) -> None:
+    await installation.workflow()  # with several workflows the number's page asks which one
+    workflow = await installation.workflow()
+    configuration = installation.configurations["vonage"]
+    number = installation.number_at_carrier("vonage")
+    made = await installation.demo.post(
+        f"/telephony-configurations/{configuration}/phone-numbers", {"number": number, "workflow_id": None}
+    )
+    installation._count(NUMBERS)
+    await installation.known()
+    to = installation.callee(Callee(0.2, "answer", Caller((WaitForAgent(timeout_s=10), HangUp()))))
+    person = await caller(desk)
+    await person.open(f"/telephony-configurations/{configuration}/phone-numbers/{made['number_id']}")
+    await press_call(person, to, **{"Workflow whose agent talks": workflow})
+    await person.sees("Ended: it was answered")
+    await person.shots("number-called")
+    href = await person.page.get_by_role("link", name="Look at this call").get_attribute("href")
+    assert href is not None
+    record: dict[str, Any] = (await installation.demo.client.get(f"/calls/{href.rpartition('/')[2]}")).json()
+    assert (record["from_number"], record["to_number"]) == (number, to)
+    assert (record["workflow_id"], record["configuration_id"]) == (workflow, configuration)
+    [dialled] = installation.dials(to)
+    assert dialled.from_number.lstrip("+") == number.lstrip("+")
 
 
 async def test_what_is_refused_stands_at_its_field_and_nothing_is_dialled(

@@ -398,7 +398,7 @@ def may_differ(story: Story, lost: set[str]) -> set[str]:
         if story.talk_s is None:
             fields |= {"ring_ms"}
     if "detected" in lost and story.provider == "vonage":
-        fields |= {"answered_by"}
+        fields |= {"answered_by", "message_end"}
     return fields
 
 
