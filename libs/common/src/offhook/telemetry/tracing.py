@@ -121,9 +121,9 @@ def begin_call_span(
     began_ns: int | None = None,
 ) -> Span:
     """A span in the call's trace that you must `end`; it is not made the current one. See `call_span`."""
-    root = call_span_context(workflow_run_id)
     if not _configured.enabled:
-        return NonRecordingSpan(root)
+        return _unrecorded(workflow_run_id)
+    root = call_span_context(workflow_run_id)
     current = trace.get_current_span()
     before = current.get_span_context()
     parent = context_of(traceparent)
@@ -134,6 +134,11 @@ def begin_call_span(
     links = [Link(before)] if before.is_valid and before.trace_id != root.trace_id else None
     told = {"offhook.workflow_run_id": workflow_run_id, **(attributes or {})}
     return trace.get_tracer("offhook").start_span(name, parent, kind, told, links, start_time=began_ns)
+
+
+@lru_cache(maxsize=1024)
+def _unrecorded(workflow_run_id: str) -> Span:
+    return NonRecordingSpan(call_span_context(workflow_run_id))
 
 
 @contextmanager
@@ -153,12 +158,12 @@ def call_span(
     alone: what it says may hold a number. While tracing is off nothing is recorded, and nothing is opened either: a
     webhook has better things to do.
     """
+    if not _configured.enabled:
+        yield _unrecorded(workflow_run_id)
+        return
     span = begin_call_span(
         name, workflow_run_id, kind=kind, attributes=attributes, traceparent=traceparent, began_ns=began_ns
     )
-    if not _configured.enabled:
-        yield span
-        return
     with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield span
