@@ -15,7 +15,7 @@ from offhook_dev.alerting import ALERTS, OBJECTIVES, Alert, pages
 from offhook_dev.prometheus import run_tool
 from offhook_dev.stack import repository
 
-pytestmark = [pytest.mark.observability, pytest.mark.real]
+pytestmark = pytest.mark.observability
 
 _ROOT: Final = repository()
 _ALERTS: Final = {alert.name: alert for alert in ALERTS}
@@ -69,11 +69,13 @@ def test_the_files_are_what_the_code_says() -> None:
         assert (_ROOT / name).read_text() == text, f"{name} is stale: run `make docs` and commit"
 
 
+@pytest.mark.usefixtures("prometheus_tools")
 def test_promtool_finds_nothing_wrong() -> None:
     for name in pages():
         assert "SUCCESS" in run_tool("promtool", "check", "rules", str(_ROOT / name))
 
 
+@pytest.mark.usefixtures("prometheus_tools")
 def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should(tmp_path: Path) -> None:
     files = []
     for name, case in CASES.items():
@@ -86,6 +88,7 @@ def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should(tmp_pat
     run_tool("promtool", "test", "rules", *files)
 
 
+@pytest.mark.usefixtures("prometheus_tools")
 def test_nothing_fires_that_only_needs_calls_while_there_are_none(tmp_path: Path) -> None:
     """A fresh installation, healthy and idle: all services are up, nobody calls."""
     series: dict[str, str] = {}
@@ -190,6 +193,7 @@ def test_a_runbooks_links_lead_somewhere(path: Path) -> None:
 _ALERTMANAGER: Final = _ROOT / "deploy" / "prometheus" / "alertmanager.yaml"
 
 
+@pytest.mark.usefixtures("prometheus_tools")
 def test_alertmanager_takes_the_example_and_pages_wake_somebody() -> None:
     assert "SUCCESS" in run_tool("amtool", "check-config", str(_ALERTMANAGER))
     for severity, receiver in (("page", "on-call"), ("ticket", "tickets")):

@@ -1,17 +1,23 @@
 """The dashboards: what they ask for exists, what they show is explained, and Grafana can read them."""
 
+import asyncio
+import html
 import itertools
 import json
 import re
+import time
+from pathlib import Path
 from typing import Final
 
 import pytest
 from promql import metrics_in, objections
 
-from offhook.telemetry.metrics import METRICS
+from offhook.telemetry.metrics import METRICS, SERVICES
 from offhook_dev.dashboards import DASHBOARDS, Dashboard, Panel, pages
 from offhook_dev.dashboards.grafana import as_dict
+from offhook_dev.dashboards.observed import observed
 from offhook_dev.dashboards.panels import WIDTH
+from offhook_dev.dashboards.picture import Drawing, page, readable
 from offhook_dev.stack import repository
 
 pytestmark = pytest.mark.observability
@@ -91,6 +97,8 @@ def test_grafana_finds_every_panel_on_the_page_and_none_on_another(dashboard: Da
     for one, other in itertools.combinations(places, 2):
         apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
         assert apart, f"{one[4]} and {other[4]} overlap"
+    titles = [panel.title for panel in dashboard.panels]
+    assert len(set(titles)) == len(titles)
     identities = [panel["id"] for panel in made["panels"]]
     assert len(set(identities)) == len(identities)
 
@@ -123,3 +131,112 @@ def test_thresholds_go_upwards_from_minus_infinity() -> None:
             assert steps[0]["value"] is None
             values = [step["value"] for step in steps[1:]]
             assert values == sorted(values), panel["title"]
+
+
+# --- as they are drawn ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
+def test_a_picture_has_every_panel_also_of_nothing(dashboard: Dashboard) -> None:
+    drawn = page(dashboard, {}, 0.0, 60.0, "a note")
+    for panel in dashboard.panels:
+        assert html.escape(panel.title) in drawn
+    assert "a note" in drawn
+
+
+def test_parts_of_a_whole_are_drawn_on_top_of_each_other_and_a_hole_stays_one() -> None:
+    panel = next(panel for panel in DASHBOARDS[0].panels if panel.stacked)
+    points = [(float(at), 1.0) for at in (0, 2, 4, 40, 42)]
+    drawn = page(DASHBOARDS[0], {panel.title: Drawing(lines=[("a", points), ("b", points)])}, 0.0, 60.0, "")
+    lines = re.findall(r'points="([^"]+)"', drawn)
+    assert len(lines) == 4, "two lines, each in two pieces"
+    height = [float(line.split()[0].split(",")[1]) for line in lines]
+    assert height[2] < height[0], "the second is above the first"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(0.0042, "s", "4.2 ms"), (2.5, "s", "2.5 s"), (0.995, "percentunit", "99.5 %"), (3 * 2**20, "bytes", "3 MiB"),
+     (1234, "short", "1234")],
+)  # fmt: skip
+def test_a_value_is_written_with_its_unit(value: float, unit: str, text: str) -> None:
+    assert readable(value, unit) == text
+
+
+# --- on a running stack -----------------------------------------------------------------------------------------------
+
+# What nothing is known of until it goes wrong (or somebody interrupts the agent).
+_OF_TROUBLE: Final = frozenset(
+    {
+        "Not acknowledged, a minute",
+        "Notices nobody heard, a minute",
+        "Database errors, a minute",
+        "Redis errors, a minute",
+        "HTTP answers that are our fault, a minute",
+        "Audio refused, a minute",
+        "Credentials that do not open, a minute",
+        "Throttled, a minute",
+        "Ended by a fault of carrier or account, a minute",
+        "Gaps in the caller's audio, a minute",
+        "Gaps from the caller, a minute",
+        "Agents that ran dry, a minute",
+        "Interruptions, a minute",
+        "Faults of the protocols, a minute",
+        "Turned away, a minute",
+        "Changed by somebody else, in an hour",
+        "Not answered as hoped, a minute",
+        "Why not to connect, a minute",
+    }
+)
+_CALLS_FOR_S: Final = 40.0
+_SHOWN_WITHIN_S: Final = 60.0
+
+
+@pytest.mark.real
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("_kafka_can_be_had", "prometheus_tools")
+async def test_prometheus_answers_every_panel_while_calls_are_made(tmp_path: Path) -> None:
+    """The stack, two bridges and the recorder, scraped by a real Prometheus with the rules and the alerts."""
+    async with observed(tmp_path) as running:
+        began = time.time()
+        await running.knock(1)
+        await running.place_calls(_CALLS_FOR_S, at_once=3)
+        assert running.failed == []
+        assert running.placed > 3
+        empty: set[str] = set()
+        deadline = time.monotonic() + _SHOWN_WITHIN_S
+        while True:
+            ended = time.time()
+            empty = {
+                panel.title
+                for dashboard in DASHBOARDS
+                for panel in dashboard.panels
+                if not any(running.answer(panel, query, began, ended) for query in panel.queries)
+            }
+            if empty <= _OF_TROUBLE or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(2)
+        assert empty <= _OF_TROUBLE
+
+        scraped = {
+            (target["labels"]["job"], target["health"], target["lastError"])
+            for target in running.prometheus.ask("targets")["activeTargets"]
+        }
+        assert scraped == {(service, "up", "") for service in SERVICES}
+
+        # From a bucket of a histogram to the trace of a call that is in it.
+        (panel,) = [panel for panel in DASHBOARDS[0].panels if panel.title == "Until there are instructions"]
+        led_to = {
+            exemplar["labels"]["trace_id"]
+            for query in panel.queries
+            if query.exemplars
+            for series in running.exemplars(query, began, time.time())
+            for exemplar in series["exemplars"]
+        }
+        traces = {span.trace for span in running.traces.spans() if span.run is not None}
+        assert led_to
+        assert led_to <= traces
+
+        rules = running.prometheus.ask("rules")["groups"]
+        wrong = [rule["name"] for group in rules for rule in group["rules"] if rule["health"] == "err"]
+        assert wrong == []

@@ -70,13 +70,14 @@ def supervise() -> None:
 @app.command()
 def prepare() -> None:
     """Download and install what the real servers need."""
-    from offhook_dev import chromium
+    from offhook_dev import chromium, prometheus
     from offhook_dev.kafka import KafkaServer
     from offhook_dev.postgres import PostgresServer
 
     KafkaServer.install()
     PostgresServer.install()
     chromium.install()
+    prometheus.install()
 
 
 @app.command()

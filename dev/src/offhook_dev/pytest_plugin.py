@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import pytest
 
 from offhook_dev import chromium as browsers
+from offhook_dev import prometheus
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.postgres import PostgresServer
@@ -35,6 +36,7 @@ _SERVER_FIXTURES: Final = frozenset(
         "postgres_url",
         "chromium",
         "s3_server",
+        "prometheus_tools",
     }
 )
 _KAFKA_FIXTURES: Final = frozenset({"kafka", "kafka_factory"})
@@ -43,6 +45,7 @@ _DOWNLOADS: Final = (
     (_KAFKA_FIXTURES, KafkaServer.install),
     (frozenset({"chromium"}), browsers.install),
     (frozenset({"s3_server"}), S3Server.install),
+    (frozenset({"prometheus_tools"}), prometheus.install),
 )
 _DIRECTORY: Final = "offhook-tests"
 _END_TO_END: Final = "dev/tests/"
@@ -212,6 +215,15 @@ def chromium(pytestconfig: pytest.Config) -> Path:
     """The executable of a real Chromium, for `offhook_dev.chromium.launched`."""
     try:
         return browsers.install(say=_sayer(pytestconfig))
+    except DevError as error:
+        _do_without(error)
+
+
+@pytest.fixture(scope="session")
+def prometheus_tools(pytestconfig: pytest.Config) -> None:
+    """A real Prometheus, promtool and amtool, for `offhook_dev.prometheus`."""
+    try:
+        prometheus.install(say=_sayer(pytestconfig))
     except DevError as error:
         _do_without(error)
 

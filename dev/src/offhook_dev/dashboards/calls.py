@@ -97,7 +97,7 @@ CALLS: Final = Dashboard(
             "What the caller waits for",
             (
                 Panel(
-                    "Instructions", quantiles("offhook_instructions_seconds", 0.5, 0.99, exemplars=True), "s",
+                    "Until there are instructions", quantiles("offhook_instructions_seconds", 0.5, 0.99, exemplars=True), "s",
                     metric="offhook_instructions_seconds", runbook="webhooks", limits=(Limit(0.025, "warning"), Limit(0.1, "bad")),
                 ),
                 Panel(

@@ -78,7 +78,7 @@ PROVIDERS: Final = Dashboard(
                     "Share that fails",
                     (
                         Query(
-                            rate("offhook_provider_requests_total", "provider", 'outcome=~"unavailable|unknown-outcome|unanswered"')
+                            "1 - " + rate("offhook_provider_requests_total", "provider", 'outcome!~"unavailable|unknown-outcome|unanswered"')
                             + " / " + rate("offhook_provider_requests_total", "provider"),
                             "{{provider}}",
                         ),

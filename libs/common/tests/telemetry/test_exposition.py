@@ -60,6 +60,11 @@ def test_a_counter_is_one_series_in_openmetrics_and_has_no_time_of_creation() ->
     assert {sample.name for sample in family.samples} == {"offhook_store_errors_total"}
 
 
+def test_what_can_happen_begins_at_zero() -> None:
+    samples = _openmetrics("media-bridge")["offhook_media_resumes"].samples
+    assert {sample.labels["reason"] for sample in samples} >= {"agent-lost", "bridge-lost", "transfer"}
+
+
 def test_a_histogram_of_calls_leads_to_the_trace_of_the_last_call_in_the_bucket(traced: None) -> None:
     seconds = metrics.INSTRUCTIONS_SECONDS.labels("exemplary")
     for run in ("run-a", "run-b"):

@@ -32,6 +32,7 @@ _TRACKER: Final[tuple[Service, ...]] = ("call-tracker",)
 _NUMBERS: Final[tuple[Service, ...]] = ("number-sync",)
 _RECORDER: Final[tuple[Service, ...]] = ("recorder",)
 _STORES: Final[tuple[Service, ...]] = ("call-tracker", "number-sync", "recorder")
+_AGENT_PROTOCOLS: Final = ("pcm", "twilio")
 _SPOOLERS: Final[tuple[Service, ...]] = ("webhook-gateway", "media-bridge")
 
 # Upper bounds in seconds. Webhooks and publishes: the budgets are 25 and 50 ms, providers give up after seconds.
@@ -65,12 +66,27 @@ class MetricDefinition:
 _defined: list[tuple[MetricDefinition, Collector]] = []
 
 
-def _counter(name: str, *labels: str, meaning: str, action: str, services: tuple[Service, ...]) -> Counter:
+def _counter(
+    name: str,
+    *labels: str,
+    meaning: str,
+    action: str,
+    services: tuple[Service, ...],
+    begins: tuple[tuple[str, ...], ...] = (),
+) -> Counter:
+    """`begins`: values of the labels that are known beforehand. A series that appears with its first increment has not
+    grown in Prometheus' eyes; these begin at 0."""
     metric = Counter(name, meaning, labels, registry=None)
+    for values in begins:
+        metric.labels(*values)
     _defined.append(
         (MetricDefinition(name, "counter", labels, _unit(name), meaning, action, services), metric)
     )
     return metric
+
+
+def _each(*values: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((value,) for value in values)
 
 
 def _gauge(name: str, *labels: str, meaning: str, action: str, services: tuple[Service, ...]) -> Gauge:
@@ -150,6 +166,7 @@ CALL_LEASES: Final = _counter(
     meaning="Calls that asked whether they may begin: granted; full (a limit of the user or the configuration was reached); uncounted (Redis was away, no limit applied).",
     action="full: somebody needs a higher limit, or dials too fast. uncounted: repair Redis, limits do not hold until then.",
     services=(*_GATEWAY, *_TRACKER),
+    begins=_each("granted", "full", "uncounted"),
 )  # fmt: skip
 
 # --- the bus ---------------------------------------------------------------------------------------------------------------
@@ -237,6 +254,7 @@ OUTLET_EVENTS: Final = _counter(
     meaning="Events made durable, in `kafka` or in the local `spool`.",
     action="Any in spool: Kafka was away or slow. They drain by themselves, in order.",
     services=_SPOOLERS,
+    begins=_each("kafka", "spool"),
 )  # fmt: skip
 OUTLET_REFUSED: Final = _counter(
     "offhook_outlet_refused_total",
@@ -342,6 +360,7 @@ MEDIA_FRAMES: Final = _counter(
     meaning="Frames of 20 ms moved: uplink (caller to agent) and downlink (agent to caller).",
     action="Uplink without downlink: agents are silent.",
     services=_BRIDGE,
+    begins=_each("uplink", "downlink"),
 )  # fmt: skip
 MEDIA_HELD_SECONDS: Final = _histogram(
     "offhook_media_held_seconds", "direction", buckets=_AUDIO_BUCKETS,
@@ -379,24 +398,28 @@ MEDIA_TAPS: Final = _counter(
     meaning="Seconds of calls that are recorded, on their way to the recorder: sent, or dropped (a gap in the recording).",
     action="dropped: Kafka does not take them in time. Calls are not touched; bring Kafka back.",
     services=_BRIDGE,
+    begins=_each("sent", "dropped"),
 )  # fmt: skip
 AGENT_CONNECTS: Final = _counter(
     "offhook_agent_connects_total", "agent_protocol", "outcome",
     meaning="Attempts to reach an agent: connected, refused, timeout, error.",
     action="Not connected: the workflow's agent URL or the agents' capacity. Callers hear the fallback after the last attempt.",
     services=_BRIDGE,
+    begins=tuple((protocol, outcome) for protocol in _AGENT_PROTOCOLS for outcome in ("connected", "refused", "timeout", "error")),
 )  # fmt: skip
 AGENTS_LOST: Final = _counter(
     "offhook_agents_lost_total", "agent_protocol",
     meaning="Agents that were lost in the middle of a call; the caller stays and the agent is dialled again.",
     action="Some at a deploy of the agents are normal. Otherwise: the agents' log at these times, they crash or are killed.",
     services=_BRIDGE,
+    begins=_each(*_AGENT_PROTOCOLS),
 )  # fmt: skip
 MEDIA_RESUMES: Final = _counter(
     "offhook_media_resumes_total", "reason",
     meaning="Calls that went on with an agent after an interruption: agent-lost, bridge-lost (another bridge died or ended), transfer (it came back from one).",
     action="bridge-lost outside of a roll-out: a bridge crashed or was killed; look at restarts and memory.",
     services=_BRIDGE,
+    begins=_each("agent-lost", "bridge-lost", "transfer"),
 )  # fmt: skip
 AGENT_CONNECT_SECONDS: Final = _histogram(
     "offhook_agent_connect_seconds", "agent_protocol", buckets=_PATIENCE_BUCKETS,
@@ -432,6 +455,7 @@ CALL_LOOKS: Final = _counter(
     meaning="Calls that the provider was asked about: silence (callbacks are overdue), start (they lived when call-tracker started), cost (something was missing after the end); given-up: nobody could say anything for longer than a call lasts.",
     action="Much silence: callbacks are lost, look at the webhook log. given-up: number-sync cannot ask, look at its credentials and its log.",
     services=_TRACKER,
+    begins=_each("silence", "start", "cost", "given-up"),
 )  # fmt: skip
 CALLS_ACTIVE: Final = _gauge(
     "offhook_calls_active",
@@ -444,6 +468,7 @@ CALL_EVENTS: Final = _counter(
     meaning="Call events by what became of them: applied, recorded (late or without effect), duplicate.",
     action="Duplicates are normal (providers retry). Many recorded: callbacks arrive out of order; harmless.",
     services=_TRACKER,
+    begins=_each("applied", "recorded", "duplicate"),
 )  # fmt: skip
 CALL_EVENT_AGE_SECONDS: Final = _histogram(
     "offhook_call_event_age_seconds", buckets=_REQUEST_BUCKETS,
@@ -512,12 +537,14 @@ RECORDER_TAPS: Final = _counter(
     meaning="Seconds of audio taken from Kafka: stored, or known already (delivered again).",
     action="Compare with offhook_bus_lag: rising lag means that the storage is too slow; /readyz says what is wrong with it.",
     services=_RECORDER,
+    begins=_each("stored", "known"),
 )  # fmt: skip
 RECORDINGS: Final = _counter(
     "offhook_recordings_total", "outcome",
     meaning="Recordings: stored (again when audio came late), and deleted because their time was over.",
     action="No stored ones although recorded calls end: read /readyz of the recorder.",
     services=_RECORDER,
+    begins=_each("stored", "deleted"),
 )  # fmt: skip
 RECORDING_GAP_SECONDS: Final = _counter(
     "offhook_recording_gap_seconds_total",
