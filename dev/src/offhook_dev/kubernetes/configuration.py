@@ -77,7 +77,7 @@ def secrets_are_needed(rendered: Rendered) -> Iterator[str]:
                 yield f"{service} reads the secret {secret}"
     for config in rendered.of("ConfigMap"):
         for variable in config.get("data", ()):
-            if variable in _secret_variables():
+            if variable in secret_variables():
                 yield f"the ConfigMap {config['metadata']['name']} has {variable} in clear"
 
 
@@ -199,7 +199,7 @@ def _stem(name: str) -> str:
     return re.sub(r"-[0-9a-z]{10}$", "", name)
 
 
-def _secret_variables() -> set[str]:
+def secret_variables() -> set[str]:
     """Settings that hide themselves, and URLs that may hold a password."""
     found = {"OFFHOOK_REDIS_URL", *PREPARE_DATABASES}
     for model in SETTINGS.values():
