@@ -9,7 +9,7 @@ from offhook.events import MediaQuality, Party
 from offhook.telemetry import spans, tracing
 from offhook.telemetry.testing import recorded_spans
 
-URL = "wss://anna:secret-word@agent.example:8443/path-with-token-abc?token=def"
+URL = "wss://anna:secret-word@agent.example:8443/zebra?token=giraffe"
 
 
 def test_a_session_is_one_span_with_what_happened_below_it() -> None:
@@ -39,14 +39,14 @@ def test_a_session_is_one_span_with_what_happened_below_it() -> None:
         assert connect.context is not None
         assert traceparent == tracing.format_traceparent(connect.context)
         assert (redial.status.description, (redial.attributes or {})["offhook.outcome"]) == (
-            "AgentUnreachableError", "refused",
+            "refused", "refused",
         )  # fmt: skip
         assert (agent.status.description, (agent.attributes or {})["offhook.close_code"]) == ("lost", 1006)
         assert session.status.status_code is StatusCode.ERROR
         told = "".join(one.to_json() for one in seen.all())
     assert "agent.example" in told
-    for word in ("secret-word", "anna", "token", "abc", "def", "4155551234", "path"):
-        assert word not in told.replace("traceparent", "")
+    for word in ("secret-word", "anna", "token", "zebra", "giraffe", "4155551234"):
+        assert word not in told
 
 
 def test_an_agent_that_clears_for_ever_does_not_fill_the_trace() -> None:

@@ -81,6 +81,7 @@ class SessionTrace:
                 yield tracing.traceparent_of(span)
             except AgentUnreachableError as error:
                 span.set_attribute("offhook.outcome", error.outcome)
+                tracing.failed(span, error.outcome)
                 raise
             span.set_attribute("offhook.outcome", "connected")
 

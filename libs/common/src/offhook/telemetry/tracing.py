@@ -155,8 +155,8 @@ def call_span(
     below the open span, else below the root. `began_ns`: when it began (Unix time), if before now.
 
     An open span of another trace, such as the HTTP request's, becomes a link. An exception makes it an error by its type
-    alone: what it says may hold a number. While tracing is off nothing is recorded, and nothing is opened either: a
-    webhook has better things to do.
+    alone, unless it has `failed` before: what an exception says may hold a number. While tracing is off nothing is recorded,
+    and nothing is opened either: a webhook has better things to do.
     """
     if not _configured.enabled:
         yield _unrecorded(workflow_run_id)
@@ -168,8 +168,13 @@ def call_span(
         try:
             yield span
         except Exception as error:
-            failed(span, type(error).__name__)
+            if not _has_failed(span):
+                failed(span, type(error).__name__)
             raise
+
+
+def _has_failed(span: Span) -> bool:
+    return isinstance(span, ReadableSpan) and span.status.status_code is StatusCode.ERROR
 
 
 def failed(span: Span, kind: str) -> None:

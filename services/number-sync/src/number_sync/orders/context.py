@@ -29,7 +29,7 @@ from offhook.providers.rest_transport import answers
 from offhook.security.keyring import Keyring
 from offhook.telemetry import exemplars, metrics
 from offhook.telemetry.logging import bind_user
-from offhook.telemetry.tracing import call_span, current_in_call
+from offhook.telemetry.tracing import call_span, current_in_call, failed
 
 T = TypeVar("T")
 
@@ -176,6 +176,7 @@ class Context:
                     return result
                 except RestError as error:
                     span.set_attribute("error.type", error.kind)
+                    failed(span, error.kind)
                     raise
                 finally:
                     for status in self.statuses.get(answer, ()):
