@@ -178,6 +178,22 @@ def test_a_runbook_names_metrics_and_commands_that_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
+def test_a_runbook_names_settings_and_workloads_that_exist(path: Path) -> None:
+    settings = (_ROOT / "docs" / "reference" / "settings.md").read_text()
+    workloads = {
+        (manifest["kind"].lower(), manifest["metadata"]["name"])
+        for file in (_ROOT / "deploy" / "k8s" / "base").rglob("*.yaml")
+        for manifest in yaml.safe_load_all(file.read_text())
+        if manifest and manifest.get("kind") in ("Deployment", "StatefulSet")
+    }
+    text = path.read_text()
+    for name in re.findall(r"\bOFFHOOK_[A-Z_]+\b", text):
+        assert f"`{name}`" in settings, name
+    for kind, name in re.findall(r"\b(deployment|statefulset)/([a-z-]+)", text):
+        assert (kind, name) in workloads, f"{kind}/{name}"
+
+
+@pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
 def test_a_runbooks_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         name, _, anchor = target.partition("#")
