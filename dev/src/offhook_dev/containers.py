@@ -45,6 +45,7 @@ _BUILD_TIMEOUT_S: Final = 1200
 _TIMEOUT_S: Final = 120
 _MAX_FILES: Final = 16384
 _MAX_PROCESSES: Final = 4096
+_SHARES: Final = 12 * 1024  # as many as the compose file has containers; 1024 is one process's
 # Which index the packages come from is the machine's affair; what it is told, the build is told.
 _INDEX_SETTING: Final = re.compile(
     r"(PIP|UV)_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|INSECURE_HOST)"
@@ -83,6 +84,16 @@ class Engine:
         (self.home / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.home / "store"}"\nrunroot = "{self.home / "run"}"\n'
         )
+
+        self._take_a_share()
+
+    def _take_a_share(self) -> None:
+        """All containers together have one group of processes, which gets no more of a busy machine than one single process
+        outside of it, unless it is told otherwise (version 1 of cgroups)."""
+        group = Path("/sys/fs/cgroup/cpu/libpod_parent")
+        if (group.parent / "cpu.shares").exists() and os.access(group.parent, os.W_OK):
+            group.mkdir(exist_ok=True)
+            (group / "cpu.shares").write_text(str(_SHARES))
 
     @property
     def environment(self) -> dict[str, str]:
