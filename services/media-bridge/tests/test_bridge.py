@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
+import signal
 from datetime import UTC, datetime
 from typing import Any
 
@@ -498,6 +500,22 @@ async def test_when_the_agent_is_lost_the_caller_stays_and_the_next_one_resumes(
     await caller.until(lambda: len(caller.audio) >= heard_before + 160 * 40)
 
 
+async def test_agents_that_are_lost_and_calls_that_go_on_are_counted(rig: Any, agent: Any) -> None:
+    async def counted() -> list[float]:
+        exposed = await rig.metrics()
+        names = (r'offhook_agents_lost_total{agent_protocol="pcm"}', r'offhook_media_resumes_total{reason="agent-lost"}')
+        return [float(next(line for line in exposed.splitlines() if line.startswith(name)).split()[1]) for name in names]
+
+    before = await counted()
+    await rig.call()
+    first = await agent.connection()
+    await first.hears("start")
+    first.socket.transport.abort()
+    await (await agent.connection()).hears("start")
+    assert await counted() == [count + 1 for count in before]
+    assert f"offhook_media_capacity {rig.bridge.settings.max_sessions}" in await rig.metrics()
+
+
 async def test_while_no_agent_is_there_the_caller_hears_that_the_line_lives(running: Any, agent: Any) -> None:
     agent.refuse_with = 503
     async with running(comfort_after_s=0.0, agent_retry_s=0.3, agent_attempts=20) as rig:
@@ -753,6 +771,23 @@ async def test_a_draining_bridge_refuses_new_calls_and_lets_live_ones_finish(rig
     await connection.until(lambda: len(connection.audio) >= before + 640 * 10)
     await connection.send({"event": "hangup"})
     assert await caller.ends() == 1000
+
+
+async def test_calls_that_load_balancers_still_send_to_a_bridge_that_ends_are_taken(
+    running: Any, agent: Any
+) -> None:
+    async with running(drain_delay_s=300) as rig:
+        rig.stop.set()
+        async with asyncio.timeout(10):
+            while (await rig.ready())[0] == 200:
+                await asyncio.sleep(0.01)
+        caller = await rig.call()
+        connection = await agent.connection()
+        await connection.until(lambda: len(connection.audio) >= 640 * 5)
+        await connection.send({"event": "hangup"})
+        assert await caller.ends() == 1000
+        # The second word; else it would go on for the rest of the five minutes.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def test_at_the_deadline_calls_are_handed_over(running: Any, agent: Any, redis_url: str) -> None:

@@ -379,16 +379,22 @@ def start_rig(tmp_path):
             redis_url=redis_url,
             listen_port=0,
             state_dir=tmp_path,
-            **more,
+            **{"drain_timeout_s": 0.2, **more},
         )
         async with memory_bus("webhook-gateway", cluster) as bus:
             rig = Rig(bus, Keyring.parse(entry), MediaTokens.parse(token_key))
             if records:
                 await rig.put_records()
             rig.app = build(settings, bus)
-            stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-            serving = asyncio.create_task(
-                serve(rig.app, settings, stop=stop, on_listening=listening.set_result)
+            rig.stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+            serving = rig.serving = asyncio.create_task(
+                serve(
+                    rig.app,
+                    settings,
+                    drain=rig.app.state.drain,
+                    stop=rig.stop,
+                    on_listening=listening.set_result,
+                )
             )
             await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -398,7 +404,7 @@ def start_rig(tmp_path):
                 try:
                     yield rig
                 finally:
-                    stop.set()
+                    rig.stop.set()
                     await serving
 
     return start

@@ -54,6 +54,25 @@ async def test_what_was_spooled_when_a_gateway_ended_is_told_after_its_next_star
         assert rig.events()[0].data.status == "busy"
 
 
+async def test_a_gateway_told_to_end_waits_for_kafka_to_take_its_spool_and_answers_meanwhile(
+    start_rig, tmp_path
+):
+    async with start_rig(drain_timeout_s=60) as rig:
+        rig.bus.cluster.away = True
+        assert (await rig.twilio(rig.status("run-1"), CallStatus="ringing")).status_code == 204
+        rig.stop.set()
+        while (await rig.http.get(rig.url("/readyz"))).status_code == 200:
+            await asyncio.sleep(0.01)
+        answer = await rig.twilio(rig.status("run-1"), CallStatus="busy", SequenceNumber="1")
+        assert (answer.status_code, answer.headers["connection"]) == (204, "close")
+        assert list(tmp_path.glob("spool/*.spool")) != []
+        rig.bus.cluster.come_back()
+        async with asyncio.timeout(30):
+            await rig.serving
+        assert [event.data.status for event in unique(rig.events())] == ["ringing", "busy"]
+    assert list(tmp_path.glob("spool/*.spool")) == []
+
+
 async def test_what_neither_kafka_nor_the_spool_takes_is_not_acknowledged(start_rig):
     async with start_rig(spool_max_bytes=8192) as rig:
         rig.bus.cluster.away = True
