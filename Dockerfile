@@ -62,6 +62,7 @@ RUN set -e; for package in libs/common services/*; do \
     /opt/tools/bin/uv pip install -q --python /opt/offhook/bin/python --no-deps --no-index --compile-bytecode /wheels/*.whl
 
 FROM runtime AS services
+COPY --from=build-services /opt/offhook /opt/offhook
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="offhook" \
@@ -69,7 +70,6 @@ LABEL org.opencontainers.image.title="offhook" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
-COPY --from=build-services /opt/offhook /opt/offhook
 EXPOSE 8080 8081
 # The process itself is the first one of the container, so that SIGTERM reaches it: webhook_gateway, media_bridge,
 # call_tracker, number_sync, `call_tracker record`, `offhook.command prepare`.
@@ -92,6 +92,7 @@ RUN set -e; for package in libs/*; do \
 COPY examples /opt/offhook/examples
 
 FROM runtime AS simulator
+COPY --from=build-simulator /opt/offhook /opt/offhook
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="offhook-simulator" \
@@ -99,7 +100,6 @@ LABEL org.opencontainers.image.title="offhook-simulator" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
-COPY --from=build-simulator /opt/offhook /opt/offhook
 EXPOSE 4443 8765
 # `-m carrier_sim.cli serve …`, or an agent: /opt/offhook/examples/echo_agent.py
 ENTRYPOINT ["/opt/offhook/bin/python"]

@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # Two tests at a time: they mostly wait. `make test PYTEST_WORKERS=` runs one after the other.
 PYTEST_WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down status test test-fast observability-test check format bench docs lock clean manifests-test
+.PHONY: help setup demo up down status test test-fast observability-test check format bench docs lock clean manifests-test images compose-test
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "; print "make …\n"} /^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,13 @@ test: setup ## every test, with real Kafka, Redis, PostgreSQL and Chromium, whic
 
 test-fast: setup ## the tests that need no server
 	@$(PY) -m pytest -m "not real" $(PYTEST_ARGS)
+
+images: setup ## build the container images of the services and of the simulator
+	@$(PY) -m offhook_dev images
+
+compose-test: setup ## docker-compose.yml, really brought up from images built here, and four calls through it
+	@$(PY) -m offhook_dev prepare
+	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest dev/tests/test_compose.py $(PYTEST_ARGS)
 
 manifests-test: setup ## what is deployed on Kubernetes: schemas, checkov, our own policies
 	@OFFHOOK_REQUIRE_REAL=1 $(PY) -m pytest -m manifests dev/tests $(PYTEST_ARGS)

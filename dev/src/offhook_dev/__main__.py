@@ -81,6 +81,14 @@ def prepare() -> None:
 
 
 @app.command()
+def images() -> None:
+    """Build the images `offhook` and `offhook-simulator`."""
+    from offhook_dev.containers import build_images
+
+    build_images()
+
+
+@app.command()
 def docs(check: bool = False) -> None:
     """Write the generated pages, or with --check say which are stale."""
     if not check:

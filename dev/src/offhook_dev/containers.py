@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from offhook_dev.servers import Say, say_on_stderr
 
 SERVICES_IMAGE: Final = "localhost/offhook:dev"
 SIMULATOR_IMAGE: Final = "localhost/offhook-simulator:dev"
+TARGETS: Final = {"services": SERVICES_IMAGE, "simulator": SIMULATOR_IMAGE}
 BASE_IMAGE: Final = "localhost/offhook-debian:12-slim"
 """What `docker.io/library/debian:12-slim` is replaced by where no registry is reached: the same packages."""
 
@@ -165,13 +167,13 @@ class Engine:
                 "--tag", name, str(context), timeout_s=_BUILD_TIMEOUT_S,
             )  # fmt: skip
 
-    def project_images(self) -> None:
+    def project_images(self, *, labels: Mapping[str, str] | None = None) -> None:
         """Both images of the Dockerfile, under the names that the compose file and the manifests use."""
         with self.locked():
             self.install()
-            base = self.base()
-            for target, name in (("services", SERVICES_IMAGE), ("simulator", SIMULATOR_IMAGE)):
-                self.build(name, _REPOSITORY, arguments={"BASE": base}, options=("--target", target))
+            arguments = {"BASE": self.base(), **(labels or {})}
+            for target, name in TARGETS.items():
+                self.build(name, _REPOSITORY, arguments=arguments, options=("--target", target))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -202,3 +204,39 @@ class Engine:
         begun = time.monotonic()
         yield
         self._say(f"{what}: {time.monotonic() - begun:.0f} s")
+
+
+def build_images(say: Say = say_on_stderr) -> None:
+    """What `make images` does: with Docker where its daemon answers, else with buildah.
+
+    `OFFHOOK_BUILDER` chooses: `docker`, `podman` (its ordinary store), or `buildah` (a store below `var`).
+    """
+    chosen = os.environ.get("OFFHOOK_BUILDER") or ("docker" if _docker_answers() else "buildah")
+    labels = {"VERSION": version("offhook"), "REVISION": _revision()}
+    if chosen == "buildah":
+        engine = Engine(say=say)
+        engine.project_images(labels=labels)
+        say(
+            f"they are in a store of their own: CONTAINERS_STORAGE_CONF={engine.home / 'storage.conf'} podman images"
+        )
+        return
+    if chosen not in ("docker", "podman"):
+        raise DevError(f"OFFHOOK_BUILDER is docker, podman or buildah, not {chosen!r}.")
+    arguments = [part for key, value in labels.items() for part in ("--build-arg", f"{key}={value}")]
+    for target, name in TARGETS.items():
+        command = [chosen, "build", "--target", target, "--tag", name, *arguments, str(_REPOSITORY)]
+        if subprocess.run(command, check=False).returncode != 0:
+            raise DevError(f"`{shlex.join(command[:4])} …` failed; what it said is above.")
+
+
+def _docker_answers() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def _revision() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=_REPOSITORY, capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.stdout.strip() or "unknown"
