@@ -1,12 +1,13 @@
 """Makes the topics exist as `offhook.topics` says."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from offhook.bus.errors import BusError
 from offhook.topics import Topic
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
+_DESCRIBE_TRIES: Final = 30
+_DESCRIBE_RETRY_S: Final = 0.1
 
 
 def topic_config(topic: Topic, replication_factor: int) -> dict[str, str]:
@@ -105,12 +108,19 @@ async def wrong_cleanup(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
         for topic in topics
     ]
     found: dict[str, str] = {}
-    for response in await admin.describe_configs(resources):
-        for resource in response.to_object()["resources"]:
-            settings: list[dict[str, Any]] = resource["config_entries"]
-            for setting in settings:
-                if setting["config_names"] == "cleanup.policy":
-                    found[resource["resource_name"]] = setting["config_value"]
+    for _ in range(_DESCRIBE_TRIES):
+        unknown = False
+        for response in await admin.describe_configs(resources):
+            for resource in response.to_object()["resources"]:
+                unknown |= for_code(resource["error_code"]) is UnknownTopicOrPartitionError
+                settings: list[dict[str, Any]] = resource["config_entries"]
+                for setting in settings:
+                    if setting["config_names"] == "cleanup.policy":
+                        found[resource["resource_name"]] = setting["config_value"]
+        if not unknown:
+            break
+        # Somebody has just created it, and this broker has not heard of it yet.
+        await asyncio.sleep(_DESCRIBE_RETRY_S)
     return [
         f"topic {topic.name} has cleanup.policy={found[topic.name]}, expected {topic.cleanup}: "
         + ("its records disappear with time" if topic.cleanup == "compact" else "it grows without end")
