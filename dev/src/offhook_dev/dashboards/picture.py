@@ -136,10 +136,13 @@ def _graph(panel: Panel, drawing: Drawing, place: Placed, began: float, ended: f
         parts.append(
             f"<text x={left + share * (wide - left):.0f} y={high + 9} text-anchor={anchor}>{label}</text>"
         )
-    for number, (_, points) in enumerate(lines):
+    for number, (_, points) in reversed(list(enumerate(lines))):
         colour = _COLOURS[number % len(_COLOURS)]
         for piece in _pieces(points, ended - began):
             path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in piece)
+            if panel.stacked:
+                ground = f"{x(piece[-1][0]):.1f},{y(0):.1f} {x(piece[0][0]):.1f},{y(0):.1f}"
+                parts.append(f'<polygon points="{path} {ground}" fill="{colour}" fill-opacity=.25 />')
             parts.append(f'<polyline points="{path}" fill=none stroke="{colour}" stroke-width=1.6 />')
     for limit in shown:
         parts.append(
@@ -161,10 +164,10 @@ def _graph(panel: Panel, drawing: Drawing, place: Placed, began: float, ended: f
 
 
 def _stacked(lines: Sequence[Line]) -> list[Line]:
-    """Each line on top of those before it."""
+    """Each line on top of those before it. Parts that are nothing would only hide the others."""
     below: dict[float, float] = {}
     made: list[Line] = []
-    for legend, points in lines:
+    for legend, points in [one for one in lines if any(value for _, value in one[1])] or lines:
         risen = []
         for at, value in points:
             below[at] = below.get(at, 0.0) + value

@@ -14,8 +14,9 @@ from offhook_dev.dashboards.picture import Drawing, page
 from offhook_dev.servers import Say, say_on_stderr
 
 _WIDTH_PX: Final = WIDTH * 62 + 16
+_WARM_UP_S: Final = 30.0
 _NOTE: Final = (
-    "Drawn from the answers of a Prometheus that watched simulated calls: not a screenshot of Grafana."
+    "Drawn from the answers of a Prometheus that watched simulated calls on two busy processors: not a screenshot of Grafana."
     " In this run an agent was killed, Kafka was frozen for some seconds, and somebody knocked who is no provider."
 )
 
@@ -26,8 +27,9 @@ async def draw(
     """Write a picture of each dashboard into `into`, of a run with its files under `home`. Raises `DevError`."""
     into.mkdir(parents=True, exist_ok=True)
     async with observed(home) as running:
-        began = time.time()
         say(f"simulated calls for {seconds:.0f} s, {at_once} at a time")
+        await running.place_calls(_WARM_UP_S, at_once)
+        began = time.time()
         trouble = asyncio.create_task(_trouble(running, seconds))
         await running.place_calls(seconds, at_once)
         await trouble
