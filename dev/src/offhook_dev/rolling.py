@@ -43,7 +43,7 @@ class Roll:
     ends: list[asyncio.Task[None]] = field(default_factory=list)
 
     def during(self, moment: float) -> bool:
-        return self.began <= moment <= self.ended
+        return self.began <= moment and (not self.ended or moment <= self.ended)
 
 
 class Rollout:
@@ -158,9 +158,10 @@ class Tally:
         lines += ["", "rolled           took  drained in   live calls  webhooks      p50      p99  slowest"]
         for roll in self.rolls:
             took = sorted(each.ms for each in self.webhooks if roll.during(each.sent))
-            drains = ", ".join(f"{seconds:.1f}" for seconds in roll.drains_s)
+            drains = ", ".join(f"{drain_s:.1f}" for drain_s in roll.drains_s)
+            seconds = (roll.ended or time.time()) - roll.began
             lines.append(
-                f"{roll.service:<15}{roll.ended - roll.began:4.0f} s  {drains:<10}   {roll.live_calls:10d}  {len(took):8d}"
+                f"{roll.service:<15}{seconds:4.0f} s  {drains:<10}   {roll.live_calls:10d}  {len(took):8d}"
                 f"  {_share(took, 0.5)}  {_share(took, 0.99)}  {_share(took, 1.0)}"
             )
         return "\n".join([*lines, *self.wrong[:_SHOWN]])
