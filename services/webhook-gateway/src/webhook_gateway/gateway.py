@@ -342,7 +342,7 @@ class Gateway:
             return
         notice = facts.answered_by(configuration, report, run, self._time())
         bind_call(run, configuration.user_id)
-        attributes = {
+        attributes: tracing.Attributes = {
             "offhook.provider": configuration.provider,
             "offhook.status": report.provider_status[:64],
             "offhook.verified": True,
@@ -484,7 +484,7 @@ class Gateway:
             elapsed_s * 1000,
             self._time(),
         )
-        attributes = {
+        attributes: tracing.Attributes = {
             "offhook.provider": configuration.provider,
             "offhook.verified": True,
             "offhook.repeated": outcome.repeated,
