@@ -46,7 +46,7 @@ RUN --mount=type=secret,id=ca.pem --mount=type=secret,id=build.env \
       -r requirements/bootstrap.lock
 ENV UV_LINK_MODE=copy UV_HTTP_TIMEOUT=180 UV_CACHE_DIR=/var/cache/uv
 
-FROM tools AS build-services
+FROM tools AS packages-services
 COPY requirements/services.lock requirements/
 RUN --mount=type=secret,id=ca.pem --mount=type=secret,id=build.env --mount=type=cache,target=/var/cache/uv \
     if [ -s /run/secrets/build.env ]; then . /run/secrets/build.env; fi \
@@ -54,15 +54,22 @@ RUN --mount=type=secret,id=ca.pem --mount=type=secret,id=build.env --mount=type=
  && python3 -m venv --without-pip /opt/offhook \
  && /opt/tools/bin/uv pip sync -q --python /opt/offhook/bin/python --require-hashes --compile-bytecode \
       requirements/services.lock
+
+# Our own packages are a layer of a few megabytes: it alone changes from version to version.
+FROM packages-services AS build-services
 COPY libs/common libs/common
 COPY services services
 RUN set -e; for package in libs/common services/*; do \
       /opt/tools/bin/uv build -q --wheel --no-build-isolation --python /opt/tools/bin/python -o /wheels "$package"; \
     done; \
-    /opt/tools/bin/uv pip install -q --python /opt/offhook/bin/python --no-deps --no-index --compile-bytecode /wheels/*.whl
+    /opt/tools/bin/uv pip install -q --python /opt/offhook/bin/python --target /own/packages --no-deps --no-index \
+      --compile-bytecode /wheels/*.whl; \
+    mv /own/packages/bin /own/bin
 
 FROM runtime AS services
-COPY --from=build-services /opt/offhook /opt/offhook
+COPY --from=packages-services /opt/offhook /opt/offhook
+COPY --from=build-services /own/packages /opt/offhook/lib/python3.11/site-packages
+COPY --from=build-services /own/bin /opt/offhook/bin
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="offhook" \
@@ -76,7 +83,7 @@ EXPOSE 8080 8081
 ENTRYPOINT ["/opt/offhook/bin/python", "-m"]
 CMD ["webhook_gateway"]
 
-FROM tools AS build-simulator
+FROM tools AS packages-simulator
 COPY requirements/simulator.lock requirements/
 RUN --mount=type=secret,id=ca.pem --mount=type=secret,id=build.env --mount=type=cache,target=/var/cache/uv \
     if [ -s /run/secrets/build.env ]; then . /run/secrets/build.env; fi \
@@ -84,15 +91,21 @@ RUN --mount=type=secret,id=ca.pem --mount=type=secret,id=build.env --mount=type=
  && python3 -m venv --without-pip /opt/offhook \
  && /opt/tools/bin/uv pip sync -q --python /opt/offhook/bin/python --require-hashes --compile-bytecode \
       requirements/simulator.lock
+
+FROM packages-simulator AS build-simulator
 COPY libs libs
 RUN set -e; for package in libs/*; do \
       /opt/tools/bin/uv build -q --wheel --no-build-isolation --python /opt/tools/bin/python -o /wheels "$package"; \
     done; \
-    /opt/tools/bin/uv pip install -q --python /opt/offhook/bin/python --no-deps --no-index --compile-bytecode /wheels/*.whl
-COPY examples /opt/offhook/examples
+    /opt/tools/bin/uv pip install -q --python /opt/offhook/bin/python --target /own/packages --no-deps --no-index \
+      --compile-bytecode /wheels/*.whl; \
+    mv /own/packages/bin /own/bin
 
 FROM runtime AS simulator
-COPY --from=build-simulator /opt/offhook /opt/offhook
+COPY --from=packages-simulator /opt/offhook /opt/offhook
+COPY --from=build-simulator /own/packages /opt/offhook/lib/python3.11/site-packages
+COPY --from=build-simulator /own/bin /opt/offhook/bin
+COPY examples /opt/offhook/examples
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="offhook-simulator" \
