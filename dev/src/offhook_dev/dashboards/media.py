@@ -9,11 +9,11 @@ from offhook_dev.dashboards.queries import quantile_by, quantiles, rate, rates_b
 _BRIDGE: Final = 'job="media-bridge"'
 _CPU: Final = (
     "Processor time the bridges use for each call with audio.\n\n**What to do.** It is near 0.0015 (600 calls a core) in the"
-    " benchmark. Much more: recorded calls, another sample rate, or something else on the loop; take a profile."
+    " benchmark. Much more: recorded calls, another sample rate, or neighbours on the node."
 )
 _MEMORY: Final = (
     "Memory of each bridge. The budget is 200 KB for each call over what an idle one needs.\n\n**What to do.** Rising while calls"
-    " do not: restart that pod when it has drained, and keep a heap dump."
+    " do not: something is kept. Delete that pod (its calls go on until they end), and tell with which kind of calls it grew."
 )
 _FULL: Final = (
     "Calls as a share of what the bridges take.\n\n**What to do.** Above 0.8: more bridges now; the autoscaler should have"
