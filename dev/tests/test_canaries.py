@@ -310,7 +310,7 @@ class Nest:
         unreachable = {"OFFHOOK_DATABASE_URL": f"postgresql+asyncpg://me:{password}@127.0.0.1:1/x"}
         started, key, *_ = await asyncio.gather(
             number_sync.start(), self._key(), self._misconfigured("wrong", wrong),
-            self._misconfigured("unreachable", unreachable),
+            self._waiting("unreachable", unreachable),
         )  # fmt: skip
         assert started.running
         return key
@@ -319,6 +319,29 @@ class Nest:
         done = await self._run([sys.executable, "-m", "number_sync"], env)
         assert done.returncode != 0
         self.said[f"log of a number-sync whose settings are {name}"] = done.stdout + done.stderr
+
+    async def _waiting(self, name: str, env: dict[str, str]) -> None:
+        """One that waits for what is missing, and says so until it is ended."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("OFFHOOK_")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "number_sync",
+            env=own | self.environment() | env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        told = b""
+        try:
+            async with asyncio.timeout(60):
+                while b"waiting" not in told:
+                    line = await process.stderr.readline()
+                    assert line, told
+                    told += line
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            told += await process.stderr.read()
+            await process.wait()
+        self.said[f"log of a number-sync whose settings are {name}"] = told
 
     # --- people --------------------------------------------------------------------------------------------------------
 
