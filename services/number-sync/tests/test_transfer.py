@@ -464,6 +464,32 @@ async def test_the_second_call_of_a_warm_transfer_has_a_place_under_the_limits_o
     await redis.stop()
 
 
+@pytest.mark.real
+@on_sqlite
+async def test_the_second_call_of_a_warm_transfer_waits_for_its_turn_among_those_that_begin(
+    database: Database, desk: Desk, provider: CountingProvider, redis_url: str
+) -> None:
+    async with database.write() as connection:
+        await connection.execute(configurations.update().values(max_calls_per_s=2.0))
+    redis = SharedRedis(redis_url, loss="", timeout_s=1)
+    await redis.client.flushdb()
+    leases, scope = CallLeases(redis), Scope("configuration", desk.configuration_id, None, 2.0)
+    ahead = datetime.now(UTC) + timedelta(
+        seconds=1
+    )  # the bucket is empty for so long, however slow the test is
+    for run in ("one", "two"):
+        assert isinstance(await leases.acquire(run, [scope], ahead), Granted)
+    worker = make_worker(database, provider.url, redis=redis)
+    async with working(worker):
+        consult = await consulting(desk, worker)
+    assert len(provider.dials) == 1
+    assert [told for told in await desk.told(RUN) if isinstance(told, CommandFailed)] == []
+    assert await leases.held(Scope("configuration", desk.configuration_id), datetime.now(UTC)) == 3
+    assert (await orders(database, RUN))["transfer"].attempts == 0
+    assert (await orders(database, consult))["originate"].state == "done"
+    await redis.stop()
+
+
 async def _put_off(database: Database) -> bool:
     return (await orders(database, RUN))["transfer"].attempts == 1
 

@@ -290,6 +290,12 @@ async def _warm(
     assert transfer.consult_run_id is not None
     document = _document(lambda: setting.adapter.documents.hold(command.run_id))
     full = await context.places.take(transfer.consult_run_id, setting.account.configuration)
+    if full is not None and full.per == "second" and full.limit > 0:
+        # That passes. An order that waits too long for its turn gives up by its age.
+        async with context.database.write() as connection:
+            due_at = context.now() + context.wait_ms(full.retry_after_s)
+            await ledger.postpone(connection, command, due_at=due_at, attempt=False)
+        return None
     if full is not None:
         # The caller is still with the agent, who may do something else.
         raise GiveUpError("limit-reached", full.sentence)
