@@ -490,6 +490,30 @@ async def test_the_second_call_of_a_warm_transfer_waits_for_its_turn_among_those
     await redis.stop()
 
 
+@pytest.mark.real
+@on_sqlite
+async def test_a_caller_who_hangs_up_before_he_is_sent_to_wait_leaves_no_place_taken(
+    database: Database, desk: Desk, provider: CountingProvider, redis_url: str
+) -> None:
+    redis = SharedRedis(redis_url, loss="", timeout_s=1)
+    await redis.client.flushdb()
+    leases, scope = CallLeases(redis), Scope("configuration", desk.configuration_id)
+    provider.to_steer = [Answer(429)]
+    slow = make_worker(database, provider.url, replace(HASTY, haste=0.01), redis=redis)
+    async with working(slow):
+        await slow.record_commands([order(desk, "warm")])
+        await until(lambda: _put_off(database))
+        assert await leases.held(scope, datetime.now(UTC)) == 1
+        await slow.observe_life([status(RUN, CALL, CallStatus.COMPLETED)])
+        async with database.write() as connection:
+            await ledger.hasten(connection, [RUN], now=0)
+    async with working(make_worker(database, provider.url, redis=redis)):
+        await desk.closed(RUN)
+    assert (await orders(database, RUN))["transfer"].result == "settled"
+    assert await leases.held(scope, datetime.now(UTC)) == 0
+    await redis.stop()
+
+
 async def _put_off(database: Database) -> bool:
     return (await orders(database, RUN))["transfer"].attempts == 1
 

@@ -82,6 +82,8 @@ async def _transfer(context: Context, command: Command, data: Transfer) -> str |
             now=context.now(),
         )
     if transfer.state != transfers.ASKED:
+        if transfer.state == transfers.OVER and transfer.consult_run_id is not None:
+            await context.places.leave(transfer.consult_run_id)  # an earlier attempt took it
         await context.finish(command, "settled")  # it has gone on without us, or the call is over
         return "done"
     if data.mode == "cold":
