@@ -149,11 +149,11 @@ class Call:
         whose = {"provider": self.provider, "account": self.account} if by is Party.AGENT else {}
         return self.event(HangupRequested(workflow_run_id=self.run, requested_by=by, **whose), at)
 
-    def dial_failed(self, at: float = 1.0, final: bool = True) -> AnyEvent:
+    def dial_failed(self, at: float = 1.0, final: bool = True, code: str = "21211") -> AnyEvent:
         return self.event(
             CommandFailed(
                 workflow_run_id=self.run, command="originate", command_id="c-1", provider=self.provider,
-                code="21211", message="invalid To", final=final,
+                code=code, message="invalid To", final=final,
             ), at,
         )  # fmt: skip
 

@@ -62,6 +62,14 @@ async def test_the_root_span_is_the_whole_call_and_says_where_its_page_is() -> N
     assert "5550100" not in span.to_json()
 
 
+async def test_a_call_that_we_could_not_take_is_our_fault_and_one_that_its_user_has_paused_is_not() -> None:
+    for word, fault in (("no-public-url", "platform"), ("configuration-paused", "account")):
+        with recorded_spans() as spans:
+            ends().ended(record(end_reason="refused", end_detail=word))
+            told = dict((await root(spans)).attributes or {})
+        assert told["offhook.fault"] == fault
+
+
 async def test_what_comes_a_moment_later_is_in_it() -> None:
     with recorded_spans() as spans, structlog.testing.capture_logs() as lines:
         told = ends(settle_s=0.2)

@@ -113,7 +113,8 @@ class RecordingFacts(EventData):
 class CallState(EventData):
     """The record of a call as call-tracker knows it now (topic `telephony.call-states.v1`, and the calls API).
 
-    `reconciled`: the end was learned by asking the provider. `transfer`: what became of the last transfer. `transfer_of`:
+    `end_detail`: why the call was refused, or its dialling given up, in the word of who did. `reconciled`: the end was
+    learned by asking the provider. `transfer`: what became of the last transfer. `transfer_of`:
     the run whose caller this call was to take over.
     """
 
@@ -131,6 +132,7 @@ class CallState(EventData):
     statuses: tuple[CallStatus, ...]
     end_reason: str | None = None
     ended_by: Party | None = None
+    end_detail: str | None = None
     requested_at: str | None = None
     ringing_at: str | None = None
     answered_at: str | None = None

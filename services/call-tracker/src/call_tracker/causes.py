@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from call_tracker.facts import TRANSFER_ENDED, Facts, LegFacts, MediaSession, Order
+from call_tracker.facts import ORIGINATE_FAILED, TRANSFER_ENDED, Facts, LegFacts, MediaSession, Order
 from offhook.events import CallStatus, Party
 
 END_REASONS: Final[Mapping[str, str]] = {
@@ -40,7 +40,15 @@ _FAULTS: Final[Mapping[str, Fault]] = {
     "platform-hung-up": "platform",
 }
 
+# Refusals and dials that were given up for something nobody but the operator of the installation can mend.
+_PLATFORMS_WORDS: Final = frozenset(
+    {"reconnect-limit", "no-public-url", "expired", "outcome-unknown", "credentials-unreadable"}
+)
+
 DIAL_FAILED: Final = ("dial-failed", Party.PLATFORM)
+DETAILED: Final[Mapping[str, str]] = {"refused": "refused", "dial-failed": ORIGINATE_FAILED}
+"""End reasons that have a word of their own which says why, and the fact that holds it."""
+
 LOST_AT_CARRIER: Final = ("lost", Party.CARRIER)
 LOST_BEFORE: Final = ("lost", Party.PLATFORM)
 """A call that the provider has named and forgotten; one that it has never named."""
@@ -49,9 +57,12 @@ CLOCK_SLACK_US: Final = 2_000_000
 """By so much may a provider's clock be behind ours, or cut off: Twilio tells whole seconds."""
 
 
-def fault_of(reason: str, ended_by: Party | None) -> Fault:
-    """Whose fault an end is, for the figures: `account` is the user's settings and limits, `platform` is ours."""
+def fault_of(reason: str, ended_by: Party | None, detail: str | None = None) -> Fault:
+    """Whose fault an end is, for the figures: `account` is the user's settings and limits, `platform` is ours. `detail` is
+    the word of who refused the call or gave its dialling up."""
     if reason == "lost" and ended_by is Party.PLATFORM:
+        return "platform"
+    if reason in DETAILED and detail in _PLATFORMS_WORDS:
         return "platform"
     return _FAULTS.get(reason, "none")
 

@@ -57,7 +57,7 @@ class Ends:
         if record is None or record.ended_at is None:
             return
         reason = record.end_reason or "unknown"
-        fault = fault_of(reason, record.ended_by)
+        fault = fault_of(reason, record.ended_by, record.end_detail)
         known = {
             "offhook.user_id": record.user_id,
             "offhook.workflow_id": record.workflow_id,

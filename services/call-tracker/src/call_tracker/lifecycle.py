@@ -48,7 +48,15 @@ No I/O, no clock, no randomness here. Times are microseconds since 1970 UTC insi
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
-from call_tracker.causes import CLOCK_SLACK_US, DIAL_FAILED, LOST_AT_CARRIER, LOST_BEFORE, Ending, cause
+from call_tracker.causes import (
+    CLOCK_SLACK_US,
+    DETAILED,
+    DIAL_FAILED,
+    LOST_AT_CARRIER,
+    LOST_BEFORE,
+    Ending,
+    cause,
+)
 from call_tracker.facts import (
     ORIGINATE_FAILED,
     TRANSFER_ENDED,
@@ -239,6 +247,7 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
             "statuses": tuple(path),
             "end_reason": end_reason,
             "ended_by": ended_by,
+            "end_detail": _detail_of(end_reason, facts),
             "requested_at": None if began is None else iso(began),
             "ringing_at": None if ringing is None else iso(ringing),
             "answered_at": None if answered is None else iso(answered),
@@ -270,6 +279,11 @@ def _why(
     if end.how == "lost":
         return LOST_AT_CARRIER if named else LOST_BEFORE
     return cause(ending, leg, facts, direction)
+
+
+def _detail_of(end_reason: str | None, facts: Facts) -> str | None:
+    told = facts.told.get(DETAILED.get(end_reason or "", ""))
+    return None if told is None else str(told.value) or None
 
 
 def _transfer(facts: Facts) -> str | None:

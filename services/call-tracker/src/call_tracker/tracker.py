@@ -106,4 +106,5 @@ class Tracker:
         )
         metrics.CALLS_ENDED.labels(provider, direction, status).inc()
         reason = record.end_reason or "unknown"
-        metrics.CALL_ENDS.labels(provider, reason, fault_of(reason, record.ended_by)).inc()
+        fault = fault_of(reason, record.ended_by, record.end_detail)
+        metrics.CALL_ENDS.labels(provider, reason, fault).inc()
