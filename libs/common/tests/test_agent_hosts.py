@@ -82,3 +82,16 @@ async def test_other_spellings_of_an_address_are_judged_as_what_they_lead_to() -
     for host in ("2852039166", "0xa9fea9fe", "169.254.43518"):
         with pytest.raises(AgentHostError, match=r"169\.254\.169\.254"):
             await AgentHosts().connect(host, 80)
+
+
+@pytest.mark.parametrize(
+    "address", ["fd20:ce::254", "168.63.129.16", "64:ff9b:1::a9fe:a9fe", "::a9fe:a9fe", "::ffff:169.254.169.254"]
+)
+def test_no_way_of_writing_it_leads_to_a_metadata_address(address: str) -> None:
+    with pytest.raises(AgentHostError, match="never"):
+        AgentHosts().check(address)
+
+
+def test_this_machine_itself_may_have_an_agent() -> None:
+    AgentHosts().check("::1")
+    AgentHosts().check("127.0.0.1")

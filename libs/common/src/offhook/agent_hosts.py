@@ -14,8 +14,11 @@ from typing import Final
 _MAX_PATTERNS: Final = 200
 _NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 # Clouds answer there with the machine's own credentials. 169.254.169.254 and its like are link-local; these are not.
-_METADATA: Final = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_METADATA: Final = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16"))
+)
+# RFC 6052, RFC 8215 and, long deprecated, RFC 4291: the last 32 bits are an IPv4 address.
+_WITH_IPV4: Final = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -97,7 +100,7 @@ def _check_address(host: str, address: _Address) -> None:
         # The IPv4 address that such an address leads to is what counts.
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        elif address in _NAT64:
+        elif any(address in network for network in _WITH_IPV4) and int(address) > 0xFFFF:
             address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if address.is_link_local or address.is_multicast or address in _METADATA:
         raise AgentHostError(

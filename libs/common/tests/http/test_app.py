@@ -94,12 +94,13 @@ async def test_readiness_lists_what_is_missing() -> None:
 async def test_a_start_is_over_once_and_for_all() -> None:
     bus = FakeBus(FakeHealth(ready=False, problems=["directory telephony.numbers.v1 is still being read"]))
     app = app_of(bus=bus, checks=[lambda: ["no public URL is known"]])
+    app.state.readiness.starting = True
     async with client_of(app) as client:
         before = await client.get("/startupz")
         assert before.status_code == 503
         assert "directory telephony.numbers.v1 is still being read" in before.json()["problems"]
-        bus.state = FakeHealth(ready=True)
-        # What only readiness asks for is no reason to start the process again.
+        # A consumer that has stopped, and what only readiness asks for, are no reason to start the process again.
+        app.state.readiness.starting = False
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/startupz")).json() == {"started": True, "problems": []}
         bus.state = FakeHealth(ready=False, problems=["telephony.call-events.v1 is blown"])

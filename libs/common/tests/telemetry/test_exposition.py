@@ -104,6 +104,7 @@ def test_a_request_that_is_nobodys_call_gives_no_exemplar(traced: None) -> None:
         (_PROMETHEUS[1], OPENMETRICS),
         ("*/*", TEXT),
         ("text/plain", TEXT),
+        ("application/openmetrics-text;q=0, text/plain", TEXT),
         ("", TEXT),
     ],
 )

@@ -70,6 +70,12 @@ def test_secrets_and_numbers_do_not_reach_the_log(capsys: pytest.CaptureFixture[
     assert "+•••1234" in written
 
 
+def test_an_id_of_digits_only_is_not_taken_for_a_phone_number(capsys: pytest.CaptureFixture[str]) -> None:
+    configured().info("call", user_id="10000000001", note="10000000001")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["user_id"], line["note"]) == ("10000000001", "•••0001")
+
+
 def test_at_debug_numbers_are_whole_and_secrets_still_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     configured(log_level="debug").debug("dialling", to="+14155551234", token="0123456789")
     (line,) = lines(capsys)

@@ -44,7 +44,9 @@ class Observation:
                 Context(),  # whoever asks is outside: it does not choose the trace
                 SpanKind.SERVER,
                 attributes={"http.request.method": method},
+                # The words of an error may hold what callers said of themselves; it is in the log, without secrets.
                 record_exception=False,
+                set_status_on_exception=False,
             )
         with opened as span:
             try:

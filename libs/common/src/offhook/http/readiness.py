@@ -49,8 +49,7 @@ class Readiness:
         ends. It never becomes false again: what goes away later is a matter of readiness.
         """
         if not self._has_started:
-            bus_ready = self._bus is None or self._bus.health().ready
-            self._has_started = bus_ready and not self.starting
+            self._has_started = not self.starting
         return self._has_started
 
     def problems(self) -> tuple[str, ...]:

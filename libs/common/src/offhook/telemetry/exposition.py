@@ -38,7 +38,8 @@ def registry(service: Service) -> CollectorRegistry:
 
 def exposition(service: Service, accept: str = "") -> tuple[bytes, str]:
     """The answer to a scrape of `service` and its content type; `accept` is the request's header."""
-    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+    asked = [[part.strip().lower() for part in kind.split(";")] for kind in accept.split(",")]
+    kinds = {kind for kind, *terms in asked if not {"q=0", "q=0.0"} & set(terms)}
     if "application/openmetrics-text" in kinds:
         body: bytes = openmetrics.generate_latest(registry(service))  # type: ignore[no-untyped-call]
         return body, OPENMETRICS

@@ -36,6 +36,10 @@ _LEVELS: Final = {
 # Libraries that say at info what only their developers want to know.
 _QUIET: Final = {"aiokafka": logging.WARNING, "httpx": logging.WARNING, "uvicorn": logging.WARNING}
 _MACHINE_MADE: Final = frozenset({"timestamp", "level", "logger", "service", "trace_id", "span_id"})
+# Opaque ids: one of digits only is no phone number. (What is shaped like a secret goes from these, too.)
+_IDS: Final = frozenset(
+    {"workflow_run_id", "user_id", "workflow_id", "configuration_id", "number_id", "command_id", "event_id"}
+)
 # uvicorn reports an application's exception under this name, with the traceback; it stays.
 
 
@@ -130,7 +134,7 @@ def redact_event(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         # structlog's own (_record, _from_structlog), and what is digits by its nature.
         if not name.startswith("_") and name not in _MACHINE_MADE:
-            event[name] = redact(name, value, numbers=numbers)
+            event[name] = redact(name, value, numbers=numbers and name not in _IDS)
     return event
 
 

@@ -19,6 +19,7 @@ There is no `tracestate`: nothing of ours has to travel in it.
 
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -298,15 +299,15 @@ class _Guard(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+# What a failure is called, never what it says.
+_KIND: Final = re.compile(r"[\w.-]{1,64}")
+
+
 def _clean(span: ReadableSpan) -> ReadableSpan:
     attributes = span.attributes or {}
     clean = {name: _word(name, value) for name, value in attributes.items() if name in spans.ATTRIBUTES}
     description = span.status.description
-    if (
-        clean == attributes
-        and not span.events
-        and (description is None or _redacted(description) == description)
-    ):
+    if clean == attributes and not span.events and (description is None or _KIND.fullmatch(description)):
         return span
     return ReadableSpan(
         _redacted(span.name),
@@ -317,7 +318,9 @@ def _clean(span: ReadableSpan) -> ReadableSpan:
         (),
         span.links,
         span.kind,
-        status=Status(span.status.status_code, _redacted(description) if description else None),
+        status=Status(
+            span.status.status_code, description if description and _KIND.fullmatch(description) else None
+        ),
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
