@@ -563,13 +563,19 @@ async def test_vonages_stream_is_closed_at_once_when_the_agent_hangs_up_so_that_
     assert await marked(redis_url, f"offhook:ended:{inbound_run_id('vonage', rig.app_id, rig.uuid)}")
 
 
-@pytest.mark.parametrize("who_ends_it", ["the command", "nobody", "nobody, which is known"])
+@pytest.mark.parametrize("who_ends_it", ["the command", "nobody", "nobody, which is known", "nobody without Kafka"])
 async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
     rig: Any, agent: Any, monkeypatch: pytest.MonkeyPatch, who_ends_it: str
 ) -> None:
     monkeypatch.setattr(call_module, "_COMMAND_S", 0.1 if who_ends_it == "nobody" else 3600.0)
     caller = await rig.call("twilio")
-    await (await agent.connection()).send({"event": "hangup"})
+    connection = await agent.connection()
+    if who_ends_it == "nobody without Kafka":
+        rig.bus.cluster.away = True
+        await connection.send({"event": "hangup"})
+        assert await caller.ends() == 1000
+        return
+    await connection.send({"event": "hangup"})
     await caller.until(rig.commands)
     if who_ends_it == "the command":
         assert not caller.closed.is_set()

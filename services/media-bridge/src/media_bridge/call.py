@@ -518,7 +518,7 @@ class Call(MessageSocket):
         # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.
         if ending.reason == "agent-hangup":
             marked = await state.mark_ended(run)
-            facts.agent_hung_up(ending.words)
+            facts.agent_hung_up(ending.words, self._not_ended.set)
             # The close sends the carrier on to its next instructions, which end the call, whatever becomes of the command.
             # The command comes first where a close is a fault in the carrier's eyes; and without the mark, for then the
             # instructions would be to connect an agent again.

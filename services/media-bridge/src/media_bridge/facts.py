@@ -1,6 +1,7 @@
 """The events a media session tells. Ids are derived, so that whatever is told twice is told once."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -54,7 +55,9 @@ class Teller:
         run: str,
         event_id: str,
         traceparent: str | None = None,
+        delayed: Callable[[], None] | None = None,
     ) -> None:
+        """`delayed` is called when Kafka does not take the event now: it will be told later, or never."""
         event = new_event(
             data,
             source=source,
@@ -67,12 +70,15 @@ class Teller:
         async def emit() -> None:
             for pause in (*_RETRY_S, None):
                 try:
-                    await self._outlet.emit(topic, event)
+                    if await self._outlet.emit(topic, event) == "spool" and delayed is not None:
+                        delayed()
                     return
                 except EventTooLarge as error:
                     _log.error("event-lost", type=event.type, error=str(error), workflow_run_id=run)
                     return
                 except OutletError as error:
+                    if delayed is not None:
+                        delayed()
                     if pause is None:
                         _log.error("event-lost", type=event.type, error=str(error), workflow_run_id=run)
                         return
@@ -180,8 +186,8 @@ class SessionFacts:
                 self._keys,
             )
 
-    def agent_hung_up(self, reason: str) -> None:
-        """The wish, and the command that carries it out."""
+    def agent_hung_up(self, reason: str, delayed: Callable[[], None]) -> None:
+        """The wish, and the command that carries it out; `delayed` is called when nobody will hear of it now."""
         with self._wish(spans.HANG_UP_ASKED):
             self._event(
                 HangupRequested(
@@ -203,6 +209,7 @@ class SessionFacts:
                     reason=reason,
                 ),
                 0,
+                delayed,
             )
 
     def transfer_requested(
@@ -261,7 +268,9 @@ class SessionFacts:
     def _event(self, data: EventData, number: int = 0) -> None:
         self._tell(CALL_EVENTS, data, number)
 
-    def _tell(self, topic: Topic, data: EventData, number: int) -> None:
+    def _tell(
+        self, topic: Topic, data: EventData, number: int, delayed: Callable[[], None] | None = None
+    ) -> None:
         self._teller.tell(
             topic,
             data,
@@ -269,6 +278,7 @@ class SessionFacts:
             run=self._run,
             event_id=self._id(data, number),
             traceparent=tracing.current_in_call(self._run) or self._traceparent,
+            delayed=delayed,
         )
 
     def _wish(self, name: str, mode: str = "") -> AbstractContextManager[Span]:
