@@ -204,8 +204,8 @@ class Call:
 
     def transfer_failed(self, at: float = 6.5, code: str = "unsupported") -> AnyEvent:
         data = CommandFailed(
-            workflow_run_id=self.run, command="transfer", command_id="c-3", provider=self.provider, code=code,
-            message="not there",
+            workflow_run_id=self.run, command="transfer", command_id="c-3", provider=self.provider,
+            account=self.account, code=code, message="not there",
         )  # fmt: skip
         return self.event(data, at)
 

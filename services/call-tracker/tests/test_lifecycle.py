@@ -310,6 +310,7 @@ def test_what_another_account_tells_of_the_calls_transfers_and_audio_is_not_abou
     told = [
         intruder.transfer_ended("completed", 9), intruder.transfer_requested(10), intruder.media_stopped(11),
         intruder.served("hangup", 7, "no-agent"), intruder.hangup_requested(Party.AGENT, 12),
+        intruder.transfer_failed(13),
     ]  # fmt: skip
     ended = call.status("completed", 31)
     assert record([*begun, *told]) == record(begun)

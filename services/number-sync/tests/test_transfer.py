@@ -158,7 +158,7 @@ async def test_a_transfer_that_is_refused_is_told_to_the_agent_who_still_has_the
         await worker.record_commands([order(desk, "cold"), order(desk, "cold", to_number="+1", age_s=90)])
         await desk.closed(RUN)
     failures = [told for told in await desk.told(RUN) if isinstance(told, CommandFailed)]
-    assert {failure.command for failure in failures} == {"transfer"}
+    assert {(failure.command, failure.account) for failure in failures} == {("transfer", ACCOUNT)}
     assert {failure.code for failure in failures} >= {"expired"}
     assert [notice.result for notice in await notices(database)] == ["failed", "failed"]
     assert len(provider.steered) == 1

@@ -296,6 +296,7 @@ _OBSERVERS: Final[Mapping[type[EventData], Callable[[Event[EventData], Any], Fac
 }
 
 CLAIMS: Final = (
+    CommandFailed,
     HangupRequested,
     InstructionsServed,
     MediaStarted,

@@ -251,13 +251,15 @@ class HangupRequested(CallEventData):
 class CommandFailed(CallEventData):
     """A command could not be carried out at the provider. `final`: it will not be tried again.
 
-    A failed `originate` ends the call as failed; any other leaves the call as it is.
+    A failed `originate` ends the call as failed; any other leaves the call as it is. `account` of a `transfer`: whose order
+    it was; it is not about a call of another account. Old events do not say it.
     """
 
     TYPE: ClassVar[str] = "call.command-failed.v1"
     command: Literal["originate", "hangup", "observe", "transfer", "dtmf"]
     command_id: str
     provider: str
+    account: str | None = None
     code: str
     message: str
     final: bool = True

@@ -174,11 +174,16 @@ async def fail(connection: AsyncConnection, command: Command, *, code: str, mess
     """Close the command and tell why; `message` is a sentence for people and holds no secret."""
     if not await finish(connection, command, state=FAILED, result=code, now=now):
         return
+    account: str | None = None
+    if command.told == "transfer":  # an agent may order it for any run that his webhook named
+        mine = select(configurations.c.account).where(configurations.c.id == command.data.configuration_id)
+        account = (await connection.execute(mine)).scalar_one_or_none()
     failed = CommandFailed(
         workflow_run_id=command.run_id,
         command=command.told,
         command_id=command.command_id,
         provider=command.data.provider,
+        account=account,
         code=code,
         message=message,
     )
