@@ -124,6 +124,7 @@ class Outcome:
     signed_url: str | None = None
     refusal: Refusal | None = None
     retry_key: str | None = None
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,8 @@ class Gateway:
         started: float,
     ) -> None:
         """Count and audit one request. `path` is raw, without query."""
-        elapsed_s = time.perf_counter() - started
+        # Not what was waited on purpose, until a bridge is there again.
+        elapsed_s = time.perf_counter() - started - outcome.waited_s
         if outcome.answer.status < 400:
             result = "accepted"
         elif outcome.verified:
@@ -463,7 +465,9 @@ class Gateway:
             plan = self._plan(arrival, configuration, decision, call, origins[0])
             outcome.answer = arrival.adapter.webhooks.connect(plan)
             if decision.delay_s:
+                began = time.perf_counter()
                 await self._sleep(decision.delay_s)
+                outcome.waited_s = time.perf_counter() - began
         else:
             outcome.reason = decision.reason.value
             outcome.answer = self._say(arrival, decision)
@@ -471,7 +475,7 @@ class Gateway:
             # The run is somebody else's: nothing may be told about it. A media leg's status neither.
             return
         bind_call(run, configuration.user_id)
-        elapsed_s = time.perf_counter() - arrival.started
+        elapsed_s = time.perf_counter() - arrival.started - outcome.waited_s
         kind = facts.kind_of(decision)
         metrics.INSTRUCTIONS.labels(configuration.provider, kind, outcome.reason or "").inc()
         metrics.INSTRUCTIONS_SECONDS.labels(configuration.provider).observe(elapsed_s, exemplars.of_call(run))
@@ -494,7 +498,10 @@ class Gateway:
             "offhook.transfer": call.transferred or "",
         }
         with tracing.call_span(
-            spans.INSTRUCTIONS, run, attributes=attributes, began_ns=tracing.now_ns(elapsed_s)
+            spans.INSTRUCTIONS,
+            run,
+            attributes=attributes,
+            began_ns=tracing.now_ns(time.perf_counter() - arrival.started),
         ):
             # Emitted together, durable together; the outlet keeps the order in which they are begun.
             await asyncio.gather(*(self._outlet.emit(CALL_EVENTS, event) for event in (*told, served)))
