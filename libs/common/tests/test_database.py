@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from offhook.database import Database, SchemaMissing, attempt, until_prepared
 
@@ -110,6 +110,40 @@ async def test_what_is_wrong_with_a_connection_is_a_sentence_without_its_passwor
         assert said is not None
         assert reason in said
         assert "hunter2" not in said
+
+
+async def test_a_migration_that_is_wrong_fails_and_is_not_waited_for(
+    databases: list[Database], versions: Path
+) -> None:
+    (versions / "one.py").write_text(
+        _VERSION.format(revision="one", before=None).replace("CREATE TABLE", "CREATE TABEL")
+    )
+    with pytest.raises(DBAPIError, match="TABEL"):
+        await until_prepared(databases[0], migrate=True, waiting=lambda reason: None, retry_s=0.01)
+
+
+async def test_a_sqlite_file_that_cannot_be_opened_fails_and_is_not_waited_for(tmp_path: Path) -> None:
+    database = Database(
+        f"sqlite+aiosqlite:///{tmp_path}", migrations=tmp_path, migration_lock=1, busy_timeout_s=1
+    )
+    with pytest.raises(OperationalError, match="unable to open"):
+        await attempt(database.check)
+    await database.close()
+
+
+async def test_what_will_pass_on_sqlite_is_named(tmp_path: Path, versions: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
+    one, two = (Database(url, migrations=tmp_path, migration_lock=1, busy_timeout_s=0.01) for _ in range(2))
+    async with one.write():
+        assert await attempt(two.migrate) == "the database cannot work now (SQLITE_BUSY)"
+    # The file may not grow any more, as on a full disk.
+    text = (versions / "one.py").read_text()
+    (versions / "one.py").write_text(
+        text.replace("    op.execute", '    op.execute("PRAGMA max_page_count = 1")\n    op.execute')
+    )
+    assert await attempt(two.migrate) == "the database cannot work now (SQLITE_FULL)"
+    for database in (one, two):
+        await database.close()
 
 
 async def names(database: Database) -> list[str]:

@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization failure, deadlock detected
 _TRY_AGAIN_CODES: Final = frozenset({"40001", "40P01"})
 # Classes of conditions that somebody can end: connection, resources, operator intervention (shutdown, start-up), read-only
-# standby; and at connecting: no such database, no such user or a wrong password.
-_AWAY_CLASSES: Final = ("08", "53", "57", "25006")
+# standby; and at connecting: no such database, no such user or a wrong password. https://sqlite.org/rescode.html: of
+# SQLite's codes those that another process, or somebody with room on the disk, can end.
+_AWAY_CLASSES: Final = ("08", "53", "57", "25006", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")
 _REFUSED_CLASSES: Final = ("28", "3D")
 _RETRY_S: Final = 1.0
 
@@ -167,13 +168,14 @@ async def attempt(work: Callable[[], Awaitable[object]]) -> str | None:
     except DBAPIError as error:
         # Without the driver's message, which may repeat values; its cause has a name that says more than its own.
         name = type(error.orig.__cause__ or error.orig).__name__ if error.orig is not None else "unknown"
-        code = str(getattr(error.orig, "sqlstate", None) or "")
+        sqlite = getattr(error.orig, "sqlite_errorname", "")
+        code = str(getattr(error.orig, "sqlstate", None) or sqlite)
         if code.startswith(_REFUSED_CLASSES):
             return f"the database refuses the connection ({name}): check the database's URL"
         away = error.connection_invalidated or code.startswith(_AWAY_CLASSES)
         if not away and (code or not isinstance(error, OperationalError | InterfaceError)):
             raise
-        return f"the database cannot work now ({name})"
+        return f"the database cannot work now ({sqlite or name})"
     return None
 
 
