@@ -85,11 +85,20 @@ async def test_other_spellings_of_an_address_are_judged_as_what_they_lead_to() -
 
 
 @pytest.mark.parametrize(
-    "address", ["fd20:ce::254", "168.63.129.16", "64:ff9b:1::a9fe:a9fe", "::a9fe:a9fe", "::ffff:169.254.169.254"]
+    "address",
+    ["fd20:ce::254", "168.63.129.16", "64:ff9b:1::a9fe:a9fe", "::a9fe:a9fe", "::ffff:169.254.169.254"],
 )
 def test_no_way_of_writing_it_leads_to_a_metadata_address(address: str) -> None:
     with pytest.raises(AgentHostError, match="never"):
         AgentHosts().check(address)
+
+
+def test_an_address_is_the_same_however_it_is_written() -> None:
+    hosts = AgentHosts("[fd00::1], agent.example.com")
+    hosts.check("FD00:0::1")
+    hosts.check("Agent.example.com.")
+    with pytest.raises(AgentHostError, match="not among"):
+        hosts.check("fd00::2")
 
 
 def test_this_machine_itself_may_have_an_agent() -> None:

@@ -563,7 +563,9 @@ async def test_vonages_stream_is_closed_at_once_when_the_agent_hangs_up_so_that_
     assert await marked(redis_url, f"offhook:ended:{inbound_run_id('vonage', rig.app_id, rig.uuid)}")
 
 
-@pytest.mark.parametrize("who_ends_it", ["the command", "nobody", "nobody, which is known", "nobody without Kafka"])
+@pytest.mark.parametrize(
+    "who_ends_it", ["the command", "nobody", "nobody, which is known", "nobody without Kafka"]
+)
 async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
     rig: Any, agent: Any, monkeypatch: pytest.MonkeyPatch, who_ends_it: str
 ) -> None:

@@ -34,7 +34,7 @@ class AgentHosts:
     """
 
     def __init__(self, patterns: str = "") -> None:
-        found = [part.strip().lower().rstrip(".") for part in patterns.split(",") if part.strip()]
+        found = [_plain(part.strip()) for part in patterns.split(",") if part.strip()]
         if len(found) > _MAX_PATTERNS:
             raise ValueError(f"expected at most {_MAX_PATTERNS} patterns, found {len(found)}")
         for one in found:
@@ -47,7 +47,7 @@ class AgentHosts:
 
     def check(self, host: str) -> None:
         """Raises `AgentHostError` for a name or address that may not be an agent, as far as that shows without asking DNS."""
-        name = host.lower().rstrip(".")
+        name = _plain(host)
         if (
             (self._exact or self._below)
             and name not in self._exact
@@ -86,6 +86,13 @@ class AgentHosts:
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return made
         raise failure
+
+
+def _plain(host: str) -> str:
+    """Each name and address in one of the ways in which it may be written."""
+    name = host.lower().rstrip(".")
+    address = _address(name.removeprefix("[").removesuffix("]"))
+    return name if address is None else str(address)
 
 
 def _address(text: str) -> _Address | None:

@@ -47,6 +47,7 @@ def test_numbers_inside_a_sentence_are_masked() -> None:
         ("calls 14155551234, then hangs up", "calls •••1234, then hangs up"),
         ("from=4155551234&to=442071234567", "from=•••34&to=•••4567"),
         ("tel:+14155551234;ext=1", "tel:+•••1234;ext=1"),
+        ("+1 (415) 555-1234 or +44 20 7946 0958", "+•••1234 or +•••0958"),
         ("<sip:+14155551234@pbx.example.com;transport=tls>", f"<sip:{REDACTED};transport=tls>"),
         ("SIPS:anna@192.0.2.1:5061 answered", f"sip:{REDACTED} answered"),
     ],
@@ -63,6 +64,7 @@ def test_numbers_without_a_plus_and_sip_addresses_do_not_stand_in_a_text(text: s
         "took 0.1234567890123 s",
         "call CA14155551234f00d",
         "signed at 1763766243.123",
+        "since 2026-11-22 10:00:00+00:00",
     ],
 )
 def test_ids_and_fractions_are_no_numbers(text: str) -> None:

@@ -41,6 +41,7 @@ _RENEW_TURNS: Final = 100
 _LAST_WORDS_S: Final = 5.0
 _GOODBYES_S: Final = 2.0
 _BACKLOG: Final = 1024
+_SAY_EVERY_S: Final = 60.0
 # A carrier opens one socket for a call, and another when that broke. A signature of Twilio's is the same for
 # every connection to one URL: whoever has seen one must not take the places of others' calls with it.
 _MAX_UNSTARTED: Final = 4
@@ -128,7 +129,11 @@ class Bridge:
         better carried to its end here than refused.
         """
         self._draining = True
-        await self._empty.wait()
+        while not self._empty.is_set():
+            _log.info("draining", calls=len(self._calls))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAY_EVERY_S):
+                    await self._empty.wait()
         await self.teller.settled()
 
     async def stop(self) -> None:

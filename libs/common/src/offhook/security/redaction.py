@@ -55,6 +55,8 @@ _SECRET_SHAPES: Final = (
     ),
 )
 _PLUS_NUMBER: Final = re.compile(r"(?<![\w+])(\+|%2[Bb])([1-9]\d{6,14})(?!\d)")
+# As people write them: +1 (415) 555-1234.
+_GROUPED_NUMBER: Final = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){6,14}(?!\d)")
 _BARE_NUMBER: Final = re.compile(r"\d{7,15}")
 # Alone: a part of an id, of a version or of a decimal fraction is none.
 _LONE_NUMBER: Final = re.compile(r"(?<![\w.+-])[1-9]\d{9,14}(?![\w-]|\.\d)")
@@ -77,6 +79,7 @@ def mask_numbers(text: str) -> str:
     """`text` with every phone number masked that has a plus or 10 to 15 digits, and without SIP addresses."""
     text = _SIP_ADDRESS.sub(f"sip:{REDACTED}", text)
     text = _PLUS_NUMBER.sub(lambda match: match[1] + mask_number(match[2]), text)
+    text = _GROUPED_NUMBER.sub(lambda match: mask_number("+" + re.sub(r"\D", "", match[0])), text)
     return _LONE_NUMBER.sub(lambda match: mask_number(match[0]), text)
 
 
@@ -119,7 +122,10 @@ def redact(name: str, value: Any, *, numbers: bool = True, _depth: int = 0) -> A
         return "…"
     if isinstance(value, Mapping):
         some = list(value.items())[:_MAX_ITEMS]
-        return {str(key): redact(str(key), item, numbers=numbers, _depth=_depth + 1) for key, item in some}
+        return {
+            redact_text(str(key), numbers=numbers): redact(str(key), item, numbers=numbers, _depth=_depth + 1)
+            for key, item in some
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(name, item, numbers=numbers, _depth=_depth + 1) for item in list(value)[:_MAX_ITEMS]]
     return redact_text(str(value), numbers=numbers)
