@@ -835,6 +835,8 @@ async def test_sockets_that_do_not_start_cannot_take_the_places_of_calls(rig: An
 
 
 async def test_the_metrics_count_calls_and_frames(rig: Any, agent: Any) -> None:
+    # An idle bridge is not one whose load is unknown.
+    assert 'offhook_media_sessions{agent_protocol="twilio",provider="vonage"} 0.0' in await rig.metrics()
     caller = await rig.call()
     connection = await agent.connection()
     await connection.until(lambda: len(connection.audio) >= 640 * 5)

@@ -6,6 +6,7 @@ once a second. Calls with nothing waiting cost neither anything.
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from media_bridge.taps import TapWriter
 from offhook.bus.hops import heard
 from offhook.events import Event, EventData
 from offhook.http import ListenError
+from offhook.providers.registry import PROVIDERS
 from offhook.security.tokens import MediaTokens
 from offhook.telemetry import metrics
 from offhook.topics import CALL_NOTICES
@@ -107,6 +109,9 @@ class Bridge:
     async def start(self) -> None:
         """Accept sockets. Raises `ListenError`."""
         metrics.MEDIA_CAPACITY.set(self.settings.max_sessions)
+        # Autoscalers take a pod without the series for one whose load is not known, not for an idle one.
+        for provider, protocol in itertools.product(PROVIDERS, ("pcm", "twilio")):
+            metrics.MEDIA_SESSIONS.labels(provider, protocol)
         if self._bound is None:
             self.bind()
         self._listener = await picows.ws_create_server(
