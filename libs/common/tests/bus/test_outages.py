@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from offhook.bus import Bus, BusUnavailable, EventTooLarge, Outlet, PlainBusSettings
 from offhook.bus.bus import OutgoingRecord
 from offhook.events import DtmfReceived, Event, decode
-from offhook.topics import CALL_EVENTS, CALL_STATES
+from offhook.topics import ALL_TOPICS, CALL_EVENTS, CALL_STATES
 from offhook_dev.kafka import KafkaServer
 
 from .conftest import (
@@ -210,6 +210,40 @@ async def test_a_bus_that_starts_before_kafka_waits_for_it(kafka_factory: KafkaF
         await kafka.start()
         await starting
         assert bus.health().ready
+
+
+async def test_a_bus_that_loses_kafka_before_it_has_seen_the_topics_says_so_and_goes_on(
+    kafka_factory: KafkaFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = kafka_factory()
+    async with bus_on(kafka, connect_timeout_s=90) as bus:
+        connect = bus._broker.connect
+
+        async def connect_and_lose() -> Any:
+            monkeypatch.undo()
+            connection = await connect()
+            kafka.kill()
+            return connection
+
+        monkeypatch.setattr(bus._broker, "connect", connect_and_lose)
+        starting = asyncio.create_task(bus.start())
+        await eventually(lambda: any("cannot be used" in problem for problem in bus.health().problems))
+        assert not starting.done()
+        await kafka.start()
+        await starting
+        assert bus.health().problems == []
+
+
+async def test_a_bus_waits_for_as_many_brokers_as_its_topics_need(kafka_factory: KafkaFactory) -> None:
+    kafka = kafka_factory()
+    bus = Bus(PlainBusSettings(kafka.bootstrap, replication_factor=3), service="test", connect_timeout_s=60)
+    starting = asyncio.create_task(bus.start())
+    await eventually(lambda: any("replication factor" in problem for problem in bus.health().problems))
+    assert not starting.done()
+    await create_topics(kafka.bootstrap, *ALL_TOPICS)
+    await starting
+    assert bus.health().problems == []
+    await bus.stop(grace_s=0)
 
 
 async def test_a_record_that_only_the_broker_refuses_does_not_stop_the_next_ones(

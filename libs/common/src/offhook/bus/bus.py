@@ -21,8 +21,6 @@ from opentelemetry.trace import Span
 
 from offhook.bus import hops
 from offhook.bus.broker import HEARTBEAT_MS, MAX_RECORD_BYTES, REBALANCE_TIMEOUT_MS, BusSettings, build_broker
-from offhook.bus.connecting import why_not
-from offhook.bus.consumer import WatchedConsumer
 from offhook.bus.consumption import (
     BatchHandler,
     Consumption,
@@ -38,11 +36,11 @@ from offhook.bus.errors import BusError, BusUnavailable, EventTooLarge
 from offhook.bus.health import Health
 from offhook.bus.listening import Hear, Listener
 from offhook.bus.producer import Acknowledgement
-from offhook.bus.provisioning import ensure_topics, missing_topics, wrong_cleanup
+from offhook.bus.starting import until_usable
 from offhook.events import Event, EventData, encode
 from offhook.telemetry import metrics
 from offhook.telemetry.tracing import call_traceparent
-from offhook.topics import ALL_TOPICS, DEAD_LETTERS, Topic, topics_of
+from offhook.topics import DEAD_LETTERS, Topic, topics_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +49,6 @@ T = TypeVar("T", bound=EventData)
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 3.0
 _GOODBYE_S: Final = 3.0
-_CONNECT_RETRY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +214,6 @@ class Bus:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await self._connect()
-                for topic in self._topics:
-                    # A first publish during an outage must not have to ask for its topic's partitions.
-                    await self._producer.partitions_for(topic.name)
                 await self._read_directories()
                 await self._listen()
                 await self._broker.start()
@@ -392,34 +386,9 @@ class Bus:
     # --- inside
 
     async def _connect(self) -> None:
-        while True:
-            try:
-                await self._broker.connect()
-                break
-            except (KafkaError, OSError) as error:
-                await self._broker.config.broker_config.disconnect()
-                servers = self._settings.kafka_bootstrap.split(",")
-                self._wait(await why_not(servers, self._settings.kafka_security, error))
-                await asyncio.sleep(_CONNECT_RETRY_S)
-        config = self._broker.config.broker_config
-        assert isinstance(config.builder, partial)
-        config.builder = partial(WatchedConsumer, **config.builder.keywords)
-        admin = self._broker.config.broker_config.admin_client
-        if self._settings.auto_prepare:
-            self._topic_problems = await ensure_topics(
-                admin,
-                ALL_TOPICS,
-                partitions=self._settings.partitions,
-                replication_factor=self._settings.replication_factor,
-            )
-        else:
-            while missing := await missing_topics(admin, self._topics):
-                self._wait(
-                    f"Kafka has no topic {', '.join(missing)}, or this user may not see it: run `offhook prepare`, or"
-                    " allow what docs/reference/topics.md lists"
-                )
-                await asyncio.sleep(_CONNECT_RETRY_S)
-            self._topic_problems = await wrong_cleanup(admin, self._topics)
+        self._topic_problems = await until_usable(
+            self._broker, self._producer, self._settings, self._topics, self._wait
+        )
         self._waiting_for = None
 
     def _wait(self, reason: str) -> None:
