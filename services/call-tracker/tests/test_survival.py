@@ -63,7 +63,7 @@ class Process:
         assert self._running is not None
         assert self._running.poll() is None, self.log.read_text()
         try:
-            return (await self.get("/healthz"))[0] == 200
+            return (await self.get("/startupz"))[0] == 200
         except httpx.TransportError:
             return False
 
