@@ -46,9 +46,9 @@ def test_a_service_exposes_its_metrics_and_no_others_in_both_formats(service: me
 
 
 def test_what_is_counted_is_exposed_and_the_help_is_its_meaning() -> None:
-    metrics.BUS_DEAD_LETTERS.labels("telephony.call-events.v1", "test").inc()
+    metrics.BUS_DEAD_LETTERS.labels("telephony.call-events.v1", "of this test").inc()
     text = exposition("call-tracker")[0].decode()
-    assert 'offhook_bus_dead_letters_total{group="test",topic="telephony.call-events.v1"} 1.0' in text
+    assert 'offhook_bus_dead_letters_total{group="of this test",topic="telephony.call-events.v1"} 1.0' in text
     assert "# HELP offhook_bus_dead_letters_total Records that could not be understood" in text
     assert "process_resident_memory_bytes" in text
 
