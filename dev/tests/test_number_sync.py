@@ -448,6 +448,7 @@ async def test_a_number_of_nobody_is_not_in_the_account(town: Town) -> None:
     assert told["reason"] == "number-not-owned"
 
 
+@pytest.mark.timeout(240)
 async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothing(town: Town) -> None:
     held = await town.add(await town.account())
     await town.synced(held)
@@ -460,7 +461,8 @@ async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothi
     town.installation._entries[CONFIGURATIONS] -= 1
     town.installation._entries[NUMBERS] -= 1
     assert (await town.installation.demo.client.get(path)).status_code == 404
-    await eventually(lambda: town.sim.rest_log.count(held.account) > asked)
+    # A request that nobody answers is in the carrier's log when it was given up, after tens of seconds; and it may be the second one.
+    await eventually(lambda: town.sim.rest_log.count(held.account) > asked, 100.0)
     assert is_ours(town.at_twilio(held), town.tunnel.url), "nothing was let go yet"
     town.mend(rule)
     await eventually(lambda: town.at_twilio(held).voice_url == OLD)
