@@ -259,6 +259,10 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
         pods.ends_in_order, "before load balancers",
         _container("webhook-gateway", lambda c: c.pop("lifecycle")),
     ),
+    "no-last-answers": (
+        pods.ends_in_order, "before its answers",
+        _config("call-tracker", OFFHOOK_DRAIN_DELAY_S="0"),
+    ),
     "no-budget": (pods.disruption, "0 disruption budgets", _drop("PodDisruptionBudget", "media-bridge")),
     "one-zone": (
         pods.disruption, "not spread",
