@@ -150,6 +150,12 @@ class Reconciler:
                 failing=len(self._failing) < share,
             )
             groups = await detaching.due_groups(connection, now=now, limit=4 * self._settings.rounds)
+        # First, and not all places: what is to be let go must not wait until nothing is left to compare, which may be never.
+        most = len(self._running) + (free + 1) // 2
+        for group in groups:
+            account = (group.provider, group.account)
+            if len(self._running) < most and self._may_begin(account, group.user_id, failing=False):
+                self._begin(account, self._let_go(account, group), failing=False)
         for configuration in due:
             account = (configuration.provider, configuration.account)
             if self._may_begin(account, configuration.user_id, failing=configuration.failing):
@@ -158,10 +164,6 @@ class Reconciler:
                     self._compare(account, configuration.configuration_id),
                     failing=configuration.failing,
                 )
-        for group in groups:
-            account = (group.provider, group.account)
-            if self._may_begin(account, group.user_id, failing=False):
-                self._begin(account, self._let_go(account, group), failing=False)
 
     def _may_begin(self, account: Account, user_id: str, *, failing: bool) -> bool:
         provider, name = account
