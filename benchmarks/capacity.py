@@ -19,7 +19,7 @@ from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 from offhook_dev.redis import RedisServer
 
-BRIDGE_STEPS = (50, 100, 200, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000)
+BRIDGE_STEPS = (50, 100, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000)
 PIPECAT_STEPS = (5, 10, 20, 30, 40, 60, 80, 100)
 _EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pipecat_agent.py"
 BRIDGE_LIMIT_MS = 10.0

@@ -462,7 +462,7 @@ async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothi
     town.installation._entries[NUMBERS] -= 1
     assert (await town.installation.demo.client.get(path)).status_code == 404
     # A request that nobody answers is in the log when it was given up, after tens of seconds; it may be the second one.
-    await eventually(lambda: town.sim.rest_log.count(held.account) > asked, 100.0)
+    await eventually(lambda: town.sim.rest_log.count(held.account) > asked, 45.0)
     assert is_ours(town.at_twilio(held), town.tunnel.url), "nothing was let go yet"
     town.mend(rule)
     await eventually(lambda: town.at_twilio(held).voice_url == OLD)

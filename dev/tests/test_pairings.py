@@ -16,7 +16,12 @@ from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 from offhook_dev.stack import repository
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.alone,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+]
 
 AGENTS = ("pcm 8000", "pcm 16000", "pcm 24000", "pipecat")
 PAIRS = [(provider, agent) for provider in PROVIDERS for agent in AGENTS]
@@ -95,10 +100,13 @@ async def test_what_the_agent_says_back_is_what_the_caller_said(
     words = spoken[loud[0] : loud[-1] + 1]
     assert len(words) > 160  # times 5 ms
     if agent == "pipecat":
-        # The pipeline answers in real time and holds nothing back: when it is late, a gap shifts what follows. So
-        # the words are looked for in stretches of 0.4 s, of which few can have a gap in them.
-        stretches = [words[start : start + 80] for start in range(0, len(words) - 80, 40)]
-        assert np.median([likeness(stretch, heard) for stretch in stretches]) > 0.97
+        # The pipeline answers in real time and holds nothing back: when it is late, the caller hears nothing for a moment.
+        # So silence is left out of both. With six gaps the same words are alike by 0.92, others by less than 0.5.
+        words, heard = (
+            voiced(pcm, call.report.sample_rate) for pcm in (call.report.spoken, call.report.heard)
+        )
+        assert len(words) > 800  # times 1 ms
+        assert likeness(words[20:-20], heard) > 0.9
     else:
         assert likeness(words, heard) > 0.99
 
@@ -109,6 +117,16 @@ def loudness(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
     size = sample_rate // 200
     power = (samples[: len(samples) // size * size].reshape(-1, size) ** 2).mean(axis=1)
     found: NDArray[np.float64] = np.sqrt(np.convolve(power, np.ones(4) / 4, mode="valid"))
+    return found
+
+
+def voiced(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
+    """Root mean square of 40 ms, every ms, of what is left without the silence."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float64)
+    size = sample_rate // 1000
+    power = (samples[: len(samples) // size * size].reshape(-1, size) ** 2).mean(axis=1)
+    audible = np.convolve(power, np.ones(5) / 5, mode="same") > 30**2
+    found: NDArray[np.float64] = np.sqrt(np.convolve(power[audible], np.ones(40) / 40, mode="valid"))
     return found
 
 

@@ -1,6 +1,7 @@
 """The fixtures give real servers, and a real test cannot be skipped unseen."""
 
 import asyncio
+import textwrap
 
 import asyncpg
 import pytest
@@ -160,3 +161,36 @@ def test_what_asks_for_a_server_is_deselected_by_not_real(pytester: pytest.Pytes
             pass
     """)
     pytester.runpytest("-p", "no:asyncio", "-m", "not real").assert_outcomes(passed=1, deselected=2)
+
+
+def test_a_test_that_wants_to_be_alone_is(pytester: pytest.Pytester) -> None:
+    log = pytester.path / "log"
+    common = f"""
+        import time, pytest
+        def work(name, seconds):
+            with open({str(log)!r}, "a") as log:
+                print("begin", name, file=log, flush=True)
+                time.sleep(seconds)
+                print("end", name, file=log, flush=True)
+    """
+    quiet = """
+        @pytest.mark.alone
+        @pytest.mark.parametrize("number", range(3))
+        def test_quiet(number):
+            work("quiet", 0.3)
+    """
+    busy = """
+        @pytest.mark.parametrize("number", range(40))
+        def test_busy(number):
+            work("busy", 0.05)
+    """
+    dedent = textwrap.dedent
+    pytester.makepyfile(test_busy=dedent(common) + dedent(busy), test_quiet=dedent(common) + dedent(quiet))
+    arguments = ("-n", "2", "--dist", "loadfile", "-p", "no:asyncio", "-p", "no:cacheprovider")
+    pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=43)
+    lines = log.read_text().split("\n")[:-1]
+    first = lines.index("begin quiet")
+    # All three, with nobody before they are over; others were there before or came afterwards, and as many as there are.
+    assert lines[first : first + 6] == ["begin quiet", "end quiet"] * 3
+    assert lines.count("end busy") == 40
+    assert lines.index("begin busy") < first or first + 6 < len(lines)

@@ -16,6 +16,7 @@ import pytest
 
 from offhook_dev import chromium as browsers
 from offhook_dev import prometheus
+from offhook_dev.alone import Turns
 from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.postgres import PostgresServer
@@ -55,6 +56,7 @@ _ANYBODYS: Final = ("dev/tests/test_manifests", "dev/tests/test_alerts")
 KafkaFactory = Callable[[], KafkaServer]
 
 _shared: Final = pytest.StashKey[KafkaServer]()
+_turns: Final = pytest.StashKey[Turns]()
 _failed: Final = pytest.StashKey[bool]()
 
 
@@ -76,6 +78,36 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "real: needs a real server (Kafka, Redis, PostgreSQL, Chromium), which the test starts itself",
     )
+    config.addinivalue_line("markers", "alone: needs the whole machine; other workers wait meanwhile")
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        config.stash[_turns] = Turns(worker["testrunuid"])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (turns := config.stash.get(_turns, None)) is not None:
+        turns.remove()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before a time limit begins
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    turns = item.config.stash.get(_turns, None)
+    if turns is None:
+        return (yield)
+    alone = _wants_to_be_alone(item)
+    turns.enter(alone=alone)
+    try:
+        return (yield)
+    finally:
+        # What a module has begun for all its tests goes on between them.
+        if not (alone and nextitem is not None and _wants_to_be_alone(nextitem)):
+            turns.leave()
+
+
+def _wants_to_be_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -498,6 +499,30 @@ async def test_accounts_that_hang_leave_rounds_for_the_others(board: Board) -> N
         while (await board.state(number)).state != "synced":
             await asyncio.sleep(0.02)
         stuck.set()
+
+
+@on_sqlite
+async def test_what_is_to_be_let_go_does_not_wait_until_nothing_is_left_to_compare(board: Board) -> None:
+    """Six accounts, always due again, for two rounds at a time."""
+    for index in range(6):
+        sid, number = "AC" + f"{index:02x}" * 16, f"+1415555200{index}"
+        board.accounts[sid].own(number)
+        board.accounts[sid].before = lambda operation: time.sleep(0.05)
+        await board.add(await board.configure(f"c{index}", {**TWILIO, "account_sid": sid}), number)
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    assert voice_url(board, ONE).startswith(INBOUND)
+    always = SyncSettings(interval_s=0.001, retry_s=0.01, rounds=2, lease_s=2)
+    async with running(board.reconciler(always)) as working:
+        await board.check()
+        await asyncio.sleep(0.5)
+        await board.numbers.delete("ada", main, number)
+        working.wake()
+        async with asyncio.timeout(20):
+            while voice_url(board, ONE) != "":
+                await asyncio.sleep(0.02)
 
 
 @on_sqlite

@@ -218,6 +218,18 @@ async def test_a_call_whose_stream_ended_is_connected_again_with_a_new_token_eac
     assert len(unique(rig.events("call.instructions-served.v1"))) == 4
 
 
+async def test_what_is_waited_on_purpose_is_not_told_as_time_the_instructions_took(rig):
+    """The third connect is held back for half a second: nobody is to be woken because of that."""
+    connected = rig.twilio_connect(await rig.twilio())
+    for _ in range(2):
+        began = time.monotonic()
+        connected = rig.twilio_connect(await rig.twilio(connected.continue_path))
+        took_ms = (time.monotonic() - began) * 1000
+    assert took_ms > 500
+    assert rig.events("call.instructions-served.v1")[-1].data.elapsed_ms <= took_ms - 500
+    assert (await rig.audits(3))[-1].elapsed_ms <= took_ms - 500
+
+
 async def test_a_lost_vonage_socket_is_connected_again_from_the_event_that_tells_it(rig):
     connected = rig.vonage_connect(await rig.vonage())
     event = {
