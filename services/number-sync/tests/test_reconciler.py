@@ -122,6 +122,29 @@ async def test_a_number_nobody_answers_is_set_back_and_not_looked_at_again(board
     assert dict(account.lines[ONE].settings) == held
 
 
+@pytest.mark.parametrize("way", ["switched off", "deleted"])
+async def test_a_number_that_was_left_with_our_address_and_comes_back_is_let_go_all_the_same(
+    board: Board, way: str
+) -> None:
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number, at_provider="leave")
+    await board.settle()
+    assert voice_url(board, ONE).startswith(INBOUND)
+    number = await board.add(main, ONE)
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+    assert len(board.accounts[SID].pushes()) == 1
+    if way == "deleted":
+        await board.numbers.delete("ada", main, number)
+    else:
+        await board.change(main, number, active=False)
+    await board.settle()
+    assert voice_url(board, ONE) == ""
+
+
 async def test_what_somebody_else_has_set_stays_when_a_number_is_let_go(board: Board) -> None:
     account = board.accounts[SID].own(ONE)
     main = await board.configure(repair_drift=False)

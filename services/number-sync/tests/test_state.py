@@ -154,6 +154,15 @@ def test_what_was_there_before_and_is_ours_by_now_is_emptied() -> None:
     assert restoration(standing.book, found, same=equal) == {"VoiceUrl": ""}
 
 
+def test_an_address_of_ours_that_was_there_already_is_taken_away_and_a_method_is_not() -> None:
+    """Entered by hand, or left there when the number was deleted here: nothing was ever pushed."""
+    standing, push = look(Standing(), WANTED, WANTED)
+    assert (standing.state, push, standing.book.before) == ("synced", {}, {})
+    assert restoration(standing.book, WANTED, same=equal) == {"VoiceUrl": ""}
+    moved, push = look(standing, {**WANTED, "VoiceUrl": "https://us.example/2"}, WANTED)
+    assert (push, moved.book.before) == ({"VoiceUrl": "https://us.example/2"}, {})
+
+
 def test_without_a_public_url_a_number_has_failed_and_what_is_known_of_it_is_kept() -> None:
     before = synced()
     after = state.stranded(before, now=1)

@@ -3,8 +3,8 @@
 THEORY OF OPERATION
 
 A *book* remembers, for a group of settings at a provider (a number's own, or those its application shares with other
-numbers), what was there before us (`before`), every value we have set or were about to set (`ours`), and what the
-last comparison wanted and found. `review` lays what is wanted beside what is found and says what to push; you must
+numbers), what was there before us (`before`), every value we have set or were about to set, and every address of this
+installation that somebody else had entered (`ours`), and what the last comparison wanted and found. `review` lays what is wanted beside what is found and says what to push; you must
 store the book it returns *before* pushing, so that a value of ours is known as ours whatever happens then.
 
 A difference is *drift* when the same value was wanted, and found, the last time. Everything else that differs has
@@ -46,6 +46,7 @@ TRANSIENT: Final = frozenset({"rate-limited", "provider-unavailable", "answer-un
 
 _PATIENCE: Final = 3  # failures in a row before passing trouble is called a failure
 _REMEMBERED: Final = 50  # values of ours per setting: a quick tunnel has a new name at each start
+_ADDRESS: Final = re.compile("https?://")
 _USER_INFO: Final = re.compile(r"//[^/?#@\s]*@")
 
 
@@ -114,6 +115,10 @@ def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair:
     drifting = tuple(each for each in differs if each.setting in fresh | (standing & unchanged))
     held = set() if repair else {each.setting for each in drifting}
     push = {each.setting: wanted[each.setting] for each in differs if each.setting not in held}
+    # An address of this installation that is there already is ours, whoever entered it: it is not left behind.
+    there = {setting: value for setting, value in wanted.items() if _ADDRESS.match(value)}
+    for difference in differs:
+        there.pop(difference.setting, None)
     before = {
         setting: found.get(setting, "")
         for setting in push
@@ -123,7 +128,7 @@ def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair:
         Book(
             # What is remembered from another time or another account is older than what the first look finds.
             before={**book.before, **before} if book.compared_at is None else {**before, **book.before},
-            ours=_with(book.ours, push),
+            ours=_with(_with(book.ours, there), push),
             wanted=dict(wanted),
             differs=differs,
             compared_at=now,
