@@ -61,6 +61,7 @@ def _appears(series: str) -> Case:
 
 _GATEWAY: Final = 'job="webhook-gateway",instance="g1"'
 _BRIDGE: Final = 'job="media-bridge",instance="b1"'
+_DRAINING: Final = 'job="media-bridge",instance="b2"'
 _TRACKER: Final = 'job="call-tracker",instance="t1"'
 _READER: Final = 'job="call-tracker",instance="t1",topic="telephony.call-events.v1",group="call-tracker"'
 
@@ -159,7 +160,9 @@ CASES: Final[Mapping[str, Case]] = {
     # --- audio
     "BridgesNearlyFull": Case(
         {f"offhook_media_sessions{{{_BRIDGE}}}": "90x60", f"offhook_media_capacity{{{_BRIDGE}}}": "100x60", f"offhook_draining{{{_BRIDGE}}}": "0x60"},
-        {f"offhook_media_sessions{{{_BRIDGE}}}": "70x60", f"offhook_media_capacity{{{_BRIDGE}}}": "100x60", f"offhook_draining{{{_BRIDGE}}}": "0x60"},
+        # What a draining bridge carries is not in the way of new calls.
+        {f"offhook_media_sessions{{{_BRIDGE}}}": "70x60", f"offhook_media_capacity{{{_BRIDGE}}}": "100x60", f"offhook_draining{{{_BRIDGE}}}": "0x60",
+         f"offhook_media_sessions{{{_DRAINING}}}": "90x60", f"offhook_media_capacity{{{_DRAINING}}}": "100x60", f"offhook_draining{{{_DRAINING}}}": "1x60"},
     ),
     "CallersTurnedAway": _appears(f'offhook_media_refused_total{{{_BRIDGE},provider="unknown",reason="capacity"}}'),
     "AudioRefused": _one(f'offhook_media_refused_total{{{_BRIDGE},provider="twilio",reason="token-expired"}}', "0+5x60", "0+0.1x60"),

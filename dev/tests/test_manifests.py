@@ -313,6 +313,10 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
         configuration.services_can_start, "OFFHOOK_TOKEN_KEY is not set",
         _object("ExternalSecret", "media-bridge", lambda e: e["spec"]["data"].pop(1)),
     ),
+    "nobody-on-call": (
+        configuration.somebody_is_on_call, "names nobody",
+        _config("call-tracker", OFFHOOK_OPERATORS=""),
+    ),
     "other-port": (
         configuration.services_can_start, "but listens at",
         _config("number-sync", OFFHOOK_LISTEN_PORT="8083"),

@@ -24,6 +24,7 @@ from call_tracker.store import Database, Store, StoreUnavailable
 from call_tracker.store.tables import OUTBOX, RECORDING_PIECES
 from offhook.bus import PoisonError
 from offhook.events import AudioTap, Event, new_event
+from offhook.telemetry import metrics
 
 BEGAN = NOON
 KEY = "calls/2026/11/01/run-1.wav"
@@ -243,16 +244,50 @@ async def test_segments_are_let_go_when_nothing_more_is_expected(scene: Scene) -
     await scene.recorder.take([tap(0, last=True), tap(0, run="run-2")])
     await scene.end_call()
     await scene.later(seconds=5)
-    scene.now += timedelta(minutes=11)
+    scene.now += timedelta(minutes=121)
     await scene.recorder.take([tap(1, run="run-2")])
     await scene.recorder.keep_house()
     assert len(await scene.segments()) == 2  # the other call lies in both
-    await scene.later(minutes=11)
+    await scene.later(minutes=3)
+    await scene.later(minutes=121)
     await scene.recorder.keep_house()
     assert await scene.segments() == []
     async with scene.database.read() as connection:
         runs = set((await connection.execute(select(RECORDING_PIECES.c.workflow_run_id))).scalars())
     assert runs == set()
+
+
+async def test_what_comes_when_the_pieces_are_let_go_does_not_replace_the_file(scene: Scene) -> None:
+    """A dead letter that is sent again the next day, or a group that reads from the beginning."""
+    await scene.recorder.take([tap(0), tap(2, last=True)])
+    await scene.end_call()
+    await scene.later(seconds=15)
+    assert await scene.seconds() == [1, 0, 3]
+    await scene.later(minutes=121)
+    await scene.recorder.keep_house()
+    late = metrics.RECORDER_TAPS.labels("late")._value.get()
+    await scene.recorder.take([tap(0), tap(1)])
+    await scene.later(minutes=5)
+    assert await scene.seconds() == [1, 0, 3]
+    assert len(await scene.told("recording.stored.v1")) == 1
+    assert await scene.segments() == []
+    assert metrics.RECORDER_TAPS.labels("late")._value.get() == late + 2
+
+
+async def test_after_an_outage_in_the_middle_of_a_call_the_whole_call_is_recorded(scene: Scene) -> None:
+    """The first half was taken long ago; when the recorder is back, the call has ended and the rest is still on Kafka."""
+    await scene.recorder.take([tap(0), tap(1)])
+    scene.now += timedelta(minutes=50)
+    scene.restart()
+    await scene.end_call()
+    await scene.later(seconds=15)
+    assert await scene.seconds() == [1, 2]
+    await scene.recorder.keep_house()
+    await scene.later(minutes=20)
+    await scene.recorder.keep_house()
+    await scene.recorder.take([tap(2, last=True)])
+    await scene.later(seconds=15)
+    assert await scene.seconds() == [1, 2, 3]
 
 
 async def test_a_segment_that_somebody_deleted_is_a_gap(scene: Scene) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from number_sync.masks import MASK, is_mask, mask
+from number_sync.masks import MASK, MaskError, keeps, mask
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -25,26 +25,39 @@ def test_short_secrets_show_nothing(secret: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        mask(SECRET),
-        "••••",
-        "****",
-        "********",
-        "****cdef",
-        "0123****cdef",
-        "*****************cdef",
-        "xxxxxxxx",
-        "…cdef",
-        "●●●●cdef",
+        mask(SECRET), "••••", "**", "***", "****", "********", "****cdef", "0123****cdef", "*****************cdef", "xxxxxxxx",
+        "…cdef", "●●●●cdef", "xxxxxxxxxxxxcdef", "XXXXcdef", "0123456789abcd****", "...cdef", "0123...cdef", "[redacted]",
+        "<hidden>", "(Masked)", "[REDACTED]", "########", "--------", "____cdef", "*" * 32, "0" + "*" * 30 + "f",
     ],
+)  # fmt: skip
+def test_whatever_mask_comes_back_keeps_what_is_stored(text: str) -> None:
+    assert keeps(text, SECRET)
+
+
+@pytest.mark.parametrize("text", ["********", "****cdef", "[redacted]", mask(SECRET), "xxxxxxxx"])
+def test_a_mask_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(MaskError):
+        keeps(text, None)
+
+
+@pytest.mark.parametrize("text", ["****9999", "********1234", "feed****beef"])
+def test_a_mask_of_an_older_secret_is_refused_and_never_stored(text: str) -> None:
+    with pytest.raises(MaskError, match="another value"):
+        keeps(text, SECRET)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["new-secret", "pass***word", "a*b", "fedcba9876543210", "a--b__c..d", "xxxx-new", "-----BEGIN KEY-----"],
 )
-def test_whatever_mask_comes_back_is_known_as_one(text: str) -> None:
-    assert is_mask(text, SECRET)
-
-
-@pytest.mark.parametrize("text", ["new-secret", "pass***word", "a*b", "fedcba9876543210", "****9999"])
 def test_a_new_secret_is_not_taken_for_a_mask(text: str) -> None:
-    assert not is_mask(text, SECRET)
+    assert not keeps(text, SECRET)
 
 
-def test_a_secret_of_asterisks_stays_itself() -> None:
-    assert not is_mask("xxxxxxxx", "xxxxxxxx")
+@given(old=st.binary(min_size=16, max_size=16), new=st.binary(min_size=16, max_size=16))
+def test_no_token_of_a_provider_is_taken_for_a_mask_of_another(old: bytes, new: bytes) -> None:
+    assert keeps(new.hex(), old.hex()) == (old == new)
+
+
+def test_a_secret_that_looks_like_a_mask_stays_itself() -> None:
+    assert keeps("xxxxxxxx", "xxxxxxxx")

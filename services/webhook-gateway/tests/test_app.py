@@ -8,8 +8,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from offhook.identities import inbound_run_id
+from offhook.providers.twilio import signature
 from offhook.records import NoAgentFallback, PublicUrlRecord
 from offhook.topics import CALL_EVENTS, CONFIGURATIONS, NUMBERS, SETTINGS, WORKFLOWS
+from webhook_gateway.verification import Verifier
 
 DEFAULT_WORDS = NoAgentFallback().message
 
@@ -452,6 +454,26 @@ async def test_an_unknown_account_is_answered_like_a_known_one(rig):
         known_answer, unknown_answer = await rig.twilio(**how), await rig.twilio(**how, **unknown)
         assert known_answer.status_code == unknown_answer.status_code
         assert known_answer.content == unknown_answer.content
+
+
+@pytest.mark.parametrize(("how", "fault"), [({"token": "wrong"}, "mismatch"), ({"signature": ""}, "missing")])
+async def test_an_unknown_account_costs_the_same_work_as_a_known_one(rig, how, fault, monkeypatch):
+    """No clock could tell them apart: their signatures are computed alike."""
+    made, counts = [], []
+    sign, prove = signature._signature, Verifier.prove
+
+    def counted(*given):
+        made.clear()
+        found = prove(*given)
+        counts.append(len(made))
+        return found
+
+    monkeypatch.setattr(signature, "_signature", lambda *given: made.append(given[1]) or sign(*given))
+    monkeypatch.setattr(Verifier, "prove", counted)
+    for account in ({}, {"AccountSid": "AC" + "f" * 32}):
+        await rig.twilio(**how, **account)
+    assert counts[0] == counts[1]
+    assert (counts[0] > 0) == (fault == "mismatch")
 
 
 async def test_no_answer_may_be_cached(rig):

@@ -100,7 +100,7 @@ CAUSES: Final = (
     ),
     # --- audio
     Alert(
-        "BridgesNearlyFull", "sum(offhook_media_sessions) / sum(offhook_media_capacity and on (instance) offhook_draining == 0) > 0.8", "5m", "page", "capacity",
+        "BridgesNearlyFull", "sum(offhook_media_sessions and on (instance) offhook_draining == 0) / sum(offhook_media_capacity and on (instance) offhook_draining == 0) > 0.8", "5m", "page", "capacity",
         "The bridges carry more than 80 % of the calls they take; soon callers are turned away.",
     ),
     Alert(

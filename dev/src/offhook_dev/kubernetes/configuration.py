@@ -177,6 +177,12 @@ def one_place_of_recordings(rendered: Rendered) -> Iterator[str]:
         yield f"call-tracker and the recorder keep recordings in different places: {places}"
 
 
+def somebody_is_on_call(rendered: Rendered) -> Iterator[str]:
+    """Webhooks and dead letters that are nobody's are seen by operators alone: without one, alerts lead to empty pages."""
+    if not rendered.environment(rendered.workload("call-tracker")).get("OFFHOOK_OPERATORS"):
+        yield "call-tracker: OFFHOOK_OPERATORS names nobody"
+
+
 def _ours(rendered: Rendered) -> list[Manifest]:
     return [one for one in rendered.workloads() if is_ours(one)]
 
@@ -243,4 +249,5 @@ def _only(environment: Mapping[str, str]) -> Iterator[None]:
 
 POLICIES: Final = (
     settings_exist, secrets_are_needed, services_can_start, references_exist, one_place_of_recordings,
+    somebody_is_on_call,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from number_sync.errors import InvalidError
-from number_sync.masks import is_mask, mask
+from number_sync.masks import MaskError, keeps, mask
 from offhook.providers.base import credential_fields
 from offhook.security.keyring import Keyring
 
@@ -39,12 +39,11 @@ def accept(
             continue
         if len(value) > MAX_VALUE:
             raise InvalidError(f"credentials.{name}", f"at most {MAX_VALUE} characters")
-        if known[name].secret and is_mask(value.strip(), merged.get(name)):
-            if name not in merged:
-                raise InvalidError(
-                    f"credentials.{name}", "this is a mask, and no value is stored: give the value"
-                )
-            continue
+        try:
+            if known[name].secret and keeps(value.strip(), merged.get(name)):
+                continue
+        except MaskError as error:
+            raise InvalidError(f"credentials.{name}", str(error)) from None
         merged[name] = value.strip()
     try:
         accepted = model.model_validate(merged)

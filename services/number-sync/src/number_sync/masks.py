@@ -13,8 +13,16 @@ _TAIL: Final = 4
 _SHORTEST_WITH_TAIL: Final = 16
 
 _BULLETS: Final = re.compile("[•●∙⬤▪·…]")
-_STARS: Final = re.compile(r"(?P<head>[^*]{0,12})\*{3,}(?P<tail>[^*]{0,12})")
-_ALL_X: Final = re.compile(r"[xX]{4,}")
+_WORDS: Final = re.compile(
+    r"[\[<(]\s*(redacted|hidden|masked|secret|filtered|removed|encrypted)\s*[\]>)]|redacted", re.IGNORECASE
+)
+_RUN: Final = re.compile(r"([*xX#._-])\1{2,}")
+# With so little visible beside asterisks nobody has chosen it for a secret.
+_STARRED: Final = re.compile(r"[^*]{0,12}\*{4,}[^*]{0,12}")
+
+
+class MaskError(ValueError):
+    """The text is a mask, and of nothing that is stored. Its words are for people."""
 
 
 def mask(secret: str) -> str:
@@ -24,21 +32,33 @@ def mask(secret: str) -> str:
     return MASK + secret[-_TAIL:]
 
 
-def is_mask(text: str, stored: str | None) -> bool:
-    """Whether `text` stands for a secret that is not being told.
+def keeps(text: str, stored: str | None) -> bool:
+    """Whether `text` is a mask of the stored secret, which then stays. False: it is a new one. Raises `MaskError`."""
+    if text == stored:
+        return True
+    if _is_mask(text, stored):
+        if stored is None:
+            raise MaskError("this is a mask, and no value is stored: give the value")
+        return True
+    if _STARRED.fullmatch(text):
+        raise MaskError("this looks like a mask of another value than the stored one: give the value")
+    return False
 
-    Bullets and ellipses are in no credential of any provider. Asterisks and x's may be: they count as a mask only
-    when what they leave visible fits the stored secret.
-    """
-    if _BULLETS.search(text):
+
+def _is_mask(text: str, stored: str | None) -> bool:
+    """Bullets, ellipses and bracketed words are in no credential of any provider. A run of other characters may be: beside
+    what it leaves visible it counts as a mask only when that fits the stored secret."""
+    if _BULLETS.search(text) or _WORDS.fullmatch(text) or text == "**":
         return True
-    if stored is not None and text == stored:
-        return False
-    if _ALL_X.fullmatch(text):
-        return True
-    match = _STARS.fullmatch(text)
-    if match is None:
-        return False
-    if not match["head"] and not match["tail"]:
-        return True
-    return stored is not None and stored.startswith(match["head"]) and stored.endswith(match["tail"])
+    for run in _RUN.finditer(text):
+        head, tail = text[: run.start()], text[run.end() :]
+        if not head and not tail:
+            return True
+        if (
+            stored is not None
+            and len(head) + len(tail) < len(stored)
+            and stored.startswith(head)
+            and stored.endswith(tail)
+        ):
+            return True
+    return False

@@ -46,7 +46,9 @@ class NumberSyncSettings(AgentDiallerSettings):
         description="an order to dial that is older than this is refused: nobody waits for the call any more",
     )
     outcome_grace_s: Annotated[float, Field(ge=0, le=600)] = Field(
-        20.0, description="how long a call whose dial was left without an answer may take to show life"
+        45.0,
+        description="how long after the provider was asked a dial or a transfer without an answer may take to show life;"
+        " longer than OFFHOOK_PROVIDER_DEADLINE_S",
     )
     user_max_concurrent_calls: int | None = Field(
         None, ge=0, description="calls of one user that may be live at a time, in and out; not set: no limit"

@@ -12,7 +12,7 @@ from number_sync import credentials as creds
 from number_sync import publishing
 from number_sync.database import Clock, Database, now_ms
 from number_sync.errors import ConflictError, InvalidError, LimitError, NotFoundError, OutdatedError
-from number_sync.masks import is_mask, mask
+from number_sync.masks import MaskError, keeps, mask
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers, workflows
 from offhook.agent_hosts import AgentHostError, AgentHosts
@@ -236,11 +236,11 @@ def accept_headers(given: Mapping[str, str], stored: Mapping[str, str]) -> dict[
             raise InvalidError(f"headers.{name}", "this header is given twice")
         seen.add(key)
         value = value.strip()
-        if is_mask(value, before.get(key)):
-            if key not in before:
-                raise InvalidError(
-                    f"headers.{name}", "this is a mask, and no value is stored: give the value"
-                )
+        try:
+            kept = keeps(value, before.get(key))
+        except MaskError as error:
+            raise InvalidError(f"headers.{name}", str(error)) from None
+        if kept:
             value = before[key]
         elif len(value) > MAX_HEADER_VALUE or _HEADER_VALUE.fullmatch(value) is None:
             raise InvalidError(f"headers.{name}", f"1 to {MAX_HEADER_VALUE} visible ASCII characters")

@@ -91,14 +91,22 @@ class Verifier:
                 tuple(candidates),
             )  # fmt: skip
         reason = UNREADABLE_CREDENTIALS if unreadable else UNKNOWN_ACCOUNT
-        decoy = self._decoy_fault(adapter, request, now)
+        decoy = self._decoy_fault(adapter, request, account, now)
         return Refused(webhooks.unverified_answer(decoy), reason, account, (), decoy, tuple(candidates))
 
-    def _decoy_fault(self, adapter: ProviderAdapter, request: HttpRequest, now: float) -> SignatureFault:
+    def _decoy_fault(
+        self, adapter: ProviderAdapter, request: HttpRequest, account: str | None, now: float
+    ) -> SignatureFault:
         decoy = self._decoys.get(adapter.name)
         if decoy is None:
-            decoy = {name: secrets.token_hex(32) for name in adapter.credentials_model.model_fields}
+            # What everybody has: each more token would be one more signature to compute.
+            fields = adapter.credentials_model.model_fields.items()
+            decoy = {name: secrets.token_hex(32) for name, field in fields if field.is_required()}
             self._decoys[adapter.name] = decoy
+        if account is not None:
+            # Of the claimed account, or the request would be refused for that alone, before its signature is computed.
+            (name,) = [name for name, value in decoy.items() if value == adapter.account_of(decoy)]
+            decoy = {**decoy, name: account}
         try:
             adapter.webhooks.verify(request, decoy, now)
         except SignatureError as error:

@@ -165,7 +165,7 @@ CALL_LEASES: Final = _counter(
     "offhook_call_leases_total", "outcome",
     meaning="Calls that asked whether they may begin: granted; full (a limit of the user or the configuration was reached); uncounted (Redis was away, no limit applied).",
     action="full: somebody needs a higher limit, or dials too fast. uncounted: repair Redis, limits do not hold until then.",
-    services=(*_GATEWAY, *_TRACKER),
+    services=(*_GATEWAY, *_TRACKER, *_NUMBERS),
     begins=_each("granted", "full", "uncounted"),
 )  # fmt: skip
 
@@ -534,10 +534,10 @@ DRIFT: Final = _counter(
 
 RECORDER_TAPS: Final = _counter(
     "offhook_recorder_taps_total", "outcome",
-    meaning="Seconds of audio taken from Kafka: stored, or known already (delivered again).",
+    meaning="Seconds of audio taken from Kafka: stored, known already (delivered again), or late (of a recording whose pieces are let go: not added).",
     action="Compare with offhook_bus_lag: rising lag means that the storage is too slow; /readyz says what is wrong with it.",
     services=_RECORDER,
-    begins=_each("stored", "known"),
+    begins=_each("stored", "known", "late"),
 )  # fmt: skip
 RECORDINGS: Final = _counter(
     "offhook_recordings_total", "outcome",

@@ -15,8 +15,9 @@ Theory of operation. Taps of all calls of a batch are stored together as one *se
 written to the database, then the offsets are committed. So whatever is committed is durable, whoever is killed when; a
 tap that comes twice is known by its number. When a call has ended and its streams are complete (or nothing has come for
 a while), one recorder writes its file from the segments. The file follows from the set of taps alone: writing it again,
-after a crash or because taps came late, gives the same file or a more complete one. Segments are let go of some minutes
-later; until then, late taps have the file written anew.
+after a crash or because taps came late, gives the same file or a more complete one. Segments are let go of when no tap of
+them can be on Kafka any more; until then, late taps have the file written anew. What comes after that (a dead letter that
+is sent again) is not added: a file is never made of less than it was.
 
     taps ──▶ segment in storage ──▶ rows in recording_pieces ──▶ offsets committed
     ended and complete, or silent ──▶ file in storage ──▶ row `stored` + RecordingStored in the outbox

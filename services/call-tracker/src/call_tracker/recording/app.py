@@ -40,8 +40,10 @@ class RecorderSettings(TrackerSettings):
     recordings_silence_s: Annotated[float, Field(ge=5, le=3600)] = Field(
         120.0, description="after so long without audio a recording is closed although its call has not ended"
     )
-    recordings_settle_s: Annotated[float, Field(ge=0, le=7200)] = Field(
-        600.0, description="how long the pieces of a closed recording are kept for audio that comes late"
+    recordings_settle_s: Annotated[float, Field(ge=0, le=172800)] = Field(
+        7200.0,
+        description="how long the pieces of a closed recording are kept for audio that comes late; longer than audio is kept"
+        " on Kafka",
     )
 
 

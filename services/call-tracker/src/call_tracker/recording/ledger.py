@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import CursorResult, and_, delete, exists, false, insert, or_, select, update
@@ -44,22 +44,36 @@ class Due:
     ended_us: int | None
 
 
+class Taken(NamedTuple):
+    """How many pieces are `new`, and how many came too `late` to be wanted."""
+
+    new: int
+    late: int
+
+
 class Ledger:
     """Every method raises what `Database` raises. Times are microseconds since 1970."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, pieces: Sequence[tuple[str, Piece]], now_us: int) -> int:
-        """Know these pieces, each of a run; returns how many are new. Pieces of deleted recordings are not wanted."""
+    async def take(self, pieces: Sequence[tuple[str, Piece]], now_us: int) -> Taken:
+        """Know these pieces, each of a run. Pieces of deleted recordings are not wanted, and those of a stored one whose own
+        are let go neither: written from them alone, its file would lose what it has."""
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> Taken:
             runs = sorted({run for run, _ in pieces})
-            query = select(_ROW.workflow_run_id).where(_ROW.workflow_run_id.in_(runs), _ROW.state == DELETED)
+            settled = ~exists().where(_PIECE.workflow_run_id == _ROW.workflow_run_id)
+            query = (
+                select(_ROW.workflow_run_id)
+                .where(_ROW.workflow_run_id.in_(runs))
+                .where(or_(_ROW.state == DELETED, and_(_ROW.state == STORED, settled)))
+            )
             gone = set((await connection.execute(query)).scalars())
             rows = [_piece_row(run, piece) for run, piece in pieces if run not in gone]
+            late = len(pieces) - len(rows)
             if not rows:
-                return 0
+                return Taken(0, late)
             statement = upsert(connection, RECORDING_PIECES).on_conflict_do_nothing()
             returning = statement.returning(_PIECE.workflow_run_id, _PIECE.started_us)
             fresh = (await connection.execute(returning, rows)).all()
@@ -68,7 +82,7 @@ class Ledger:
                 began[run] = min(started_us, began.get(run, started_us))
             for run in sorted(began):
                 await self._touch(connection, run, began[run], now_us)
-            return len(fresh)
+            return Taken(len(fresh), late)
 
         return await self._database.transact(work)
 
@@ -130,12 +144,12 @@ class Ledger:
         async with self._database.read() as connection:
             return [_piece(row) for row in await connection.execute(query)]
 
-    async def stored(self, due: Due, event: Event[EventData]) -> bool:
-        """The file is there; tell it. False: pieces have come meanwhile, and it has to be written again."""
+    async def stored(self, due: Due, event: Event[EventData], now_us: int) -> bool:
+        """The file is there; tell it. From now on what comes late is waited for. False: pieces have come meanwhile, and it has to be written again."""
 
         async def work(connection: AsyncConnection) -> bool:
             same = (_ROW.workflow_run_id == due.run, _ROW.revision == due.revision, _ROW.state == OPEN)
-            done = update(RECORDINGS).where(*same).values(state=STORED, leased_until_us=0)
+            done = update(RECORDINGS).where(*same).values(state=STORED, leased_until_us=0, touched_us=now_us)
             if _count(await connection.execute(done)) != 1:
                 return False
             await connection.execute(insert(OUTBOX), [outbox_row(CALL_EVENTS, event)])

@@ -67,12 +67,13 @@ class Patience:
     """How long things are waited for. `gather_s`: at most one segment is stored in that time, unless there is much to do.
 
     `silence_s`: an open recording nobody adds to for so long is closed although its call is not known to have ended.
-    `settle_s`: for so long after that, late taps have it written anew; then its segments are let go.
+    `settle_s`: for so long after that, late taps have it written anew; then its segments are let go, and what comes later is
+    not added. Longer than the taps are kept on their topic, also after an outage no tap is late.
     """
 
     gather_s: float = 1.0
     silence_s: float = 120.0
-    settle_s: float = 600.0
+    settle_s: float = 7200.0
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -137,16 +138,17 @@ class Recorder:
                 await self._ledger.needed([self._stranded])
             await self._storage.put(segment, bytes(audio))
             self._stranded = segment
-            fresh = await self._ledger.take(pieces, _micros(self._clock()))
+            taken = await self._ledger.take(pieces, _micros(self._clock()))
             self._stranded = None
-            if not fresh:
+            if not taken.new:
                 await self._storage.delete(segment)
         except (StorageError, StoreError) as error:
             self._failed("taps", error)
             raise
         self._problems.pop("taps", None)
-        metrics.RECORDER_TAPS.labels("stored").inc(fresh)
-        metrics.RECORDER_TAPS.labels("known").inc(len(pieces) - fresh)
+        metrics.RECORDER_TAPS.labels("stored").inc(taken.new)
+        metrics.RECORDER_TAPS.labels("late").inc(taken.late)
+        metrics.RECORDER_TAPS.labels("known").inc(len(pieces) - taken.new - taken.late)
         if len(audio) < _LARGE_BATCH:
             # What comes meanwhile shares the next segment.
             await asyncio.sleep(max(0.0, self._patience.gather_s - (time.monotonic() - began)))
@@ -278,7 +280,7 @@ class Recorder:
             subject=due.run,
             event_id=derived_id("recording-stored", due.run, digest.hexdigest()),
         )
-        if not await self._ledger.stored(due, event):
+        if not await self._ledger.stored(due, event, _micros(self._clock())):
             await self._ledger.release(due)
             return False
         metrics.RECORDINGS.labels("stored").inc()

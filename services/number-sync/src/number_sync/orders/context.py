@@ -46,7 +46,7 @@ class WorkerSettings:
     timeout_s: float = 10.0
     deadline_s: float = 25.0
     originate_max_age_s: float = 120.0
-    outcome_grace_s: float = 20.0
+    outcome_grace_s: float = 45.0
     lease_s: float = 15.0  # how long after a process has died another one waits before it goes on
     haste: float = 1.0  # the waits between attempts are divided by it
 

@@ -204,13 +204,15 @@ async def _prepare(context: Context, command: Command, data: Transfer) -> _Setti
         if own_number is None or not own_number.startswith("+"):
             own_number = await _caller_id(connection, data.configuration_id)
         hang_up_waits = await ledger.hang_up_waits(connection, command.run_id)
+        # What became of it is still to be found out, however old the order is by now.
+        asked = data.mode == "cold" and await once.claimed(connection, command)
     call_id = data.provider_call_id or (dial.provider_call_id if dial else None)
     if call_id is None:
         raise GiveUpError("unknown-call", "The provider's id of the call is not known here.")
     age_s = (context.now() - command.ordered_at) / 1000
     if hang_up_waits:
         raise GiveUpError("expired", "The call is being ended.")
-    if age_s > _MAX_AGE_S:
+    if age_s > _MAX_AGE_S and not asked:
         raise GiveUpError("expired", f"The order to transfer is {age_s:.0f} s old.")
     if configuration is None or configuration.user_id != data.user_id:
         raise GiveUpError("no-configuration", "The telephony configuration does not exist any more.")
@@ -253,15 +255,18 @@ async def _cold(
     )
     async with context.database.write() as connection:
         claimed = await once.claim(connection, command)
+        asked_at = context.now() if claimed else transfer.changed_at
+        if claimed:
+            await transfers.advance(connection, transfer, transfers.ASKED, now=asked_at)
     if not claimed:
-        return await _perhaps_moved(context, command)
+        return await _perhaps_moved(context, command, asked_at)
     try:
         await context.ask(
             command, "transfer", setting.account, lambda rest: rest.transfer(setting.call_id, document)
         )
     except RestError as error:
         if error.kind == "unknown-outcome":
-            return await _perhaps_moved(context, command)
+            return await _perhaps_moved(context, command, asked_at)
         async with context.database.write() as connection:
             await once.unclaim(connection, command)
         await context.try_again(command, error, setting.account)
@@ -273,13 +278,13 @@ async def _cold(
     return "done"
 
 
-async def _perhaps_moved(context: Context, command: Command) -> str | None:
-    """The provider was asked, and its answer is not known. It is not asked again; if the caller has gone, the gateway will
-    be asked, and this order finds that. If nothing comes of it, it has failed."""
-    grace_ms = int(context.settings.outcome_grace_s * 1000)
-    if context.now() < command.ordered_at + grace_ms:
+async def _perhaps_moved(context: Context, command: Command, asked_at: int) -> str | None:
+    """The provider was asked (`asked_at`, ms since 1970), and its answer is not known. It is not asked again; if the caller
+    has gone, the gateway will be asked, and this order finds that. If nothing comes of it, it has failed."""
+    known_at = asked_at + int(context.settings.outcome_grace_s * 1000)
+    if context.now() < known_at:
         async with context.database.write() as connection:
-            await ledger.postpone(connection, command, due_at=command.ordered_at + grace_ms)
+            await ledger.postpone(connection, command, due_at=known_at)
         return None
     raise GiveUpError(
         "outcome-unknown", "The provider's answer to the transfer was lost; it was not asked again."
