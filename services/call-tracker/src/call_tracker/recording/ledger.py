@@ -145,7 +145,8 @@ class Ledger:
             return [_piece(row) for row in await connection.execute(query)]
 
     async def stored(self, due: Due, event: Event[EventData], now_us: int) -> bool:
-        """The file is there; tell it. From now on what comes late is waited for. False: pieces have come meanwhile, and it has to be written again."""
+        """The file is there; tell it. From now on what comes late is waited for. False: pieces have come meanwhile, and it has
+        to be written again."""
 
         async def work(connection: AsyncConnection) -> bool:
             same = (_ROW.workflow_run_id == due.run, _ROW.revision == due.revision, _ROW.state == OPEN)

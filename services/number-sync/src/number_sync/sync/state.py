@@ -3,9 +3,10 @@
 THEORY OF OPERATION
 
 A *book* remembers, for a group of settings at a provider (a number's own, or those its application shares with other
-numbers), what was there before us (`before`), every value we have set or were about to set, and every address of this
-installation that somebody else had entered (`ours`), and what the last comparison wanted and found. `review` lays what is wanted beside what is found and says what to push; you must
-store the book it returns *before* pushing, so that a value of ours is known as ours whatever happens then.
+numbers), what was there before us (`before`), every value we have set or were about to set and every address of this
+installation that somebody else had entered (`ours`), and what the last comparison wanted and found. `review` lays what
+is wanted beside what is found and says what to push; you must store the book it returns *before* pushing, so that a
+value of ours is known as ours whatever happens then.
 
 A difference is *drift* when the same value was wanted, and found, the last time. Everything else that differs has
 not been set yet. Drift may be left as it is (`repair=False`); it then stays drift until it is gone.
