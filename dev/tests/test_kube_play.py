@@ -92,8 +92,9 @@ async def test_a_call_goes_through(cluster: Played) -> None:
         # A name that is not known yet is looked up for some time before the edge asks again. In a cluster every Service has
         # its name before its pods run; here the pods' names come with them.
         async with asyncio.timeout(WITHIN_S):
-            while any((await client.get(path)).status_code == 503 for path in ("/workflows", "/calls")):
-                await asyncio.sleep(0.5)
+            for path in ("/workflows", "/calls"):
+                while (await client.get(path)).status_code == 503:
+                    await asyncio.sleep(0.5)
         workflow = await made(
             "/workflows", {"name": "Echo", "agent_url": "ws://agent:8765", "agent_protocol": "pcm"}
         )

@@ -13,7 +13,7 @@ from installation import PROVIDERS, Finished, Installation, Json, Ringing
 from call_tracker.recording.sound import CHANNELS
 from offhook.audio.g711 import mulaw_to_pcm16
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.asyncio(loop_scope="session")]
 
 _FRAME_S: Final = 0.02
 _LOUD: Final = 500.0  # of 32768, root mean square: well above silence, well below a voice
