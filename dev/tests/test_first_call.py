@@ -33,7 +33,12 @@ from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 from offhook_dev.stack import repository
 
-pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.alone,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+]
 
 FALLBACK: Final = "Nobody is here today. Please call again tomorrow."
 STAY: Final = StayUntilHungUp(40)

@@ -17,7 +17,12 @@ from carrier_sim import Callee, Caller, Faults, HangUp, Say, StayUntilHungUp, Wa
 from carrier_sim.callee import Outcome
 from offhook_agent import Call, chime
 
-pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.alone,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+]
 
 CHAOS: Final = {
     "duplicate": 0.7,

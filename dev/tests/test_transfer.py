@@ -16,7 +16,12 @@ from offhook.identities import status_path
 from offhook.topics import NUMBERS
 from offhook_agent import Call, CallEnded, chime
 
-pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.alone,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(180),
+]
 
 LISTENS: Final = (WaitForAgent(timeout_s=20), StayUntilHungUp(70))
 # What becomes of transfers to somebody who does not take them; Twilio's network does not tell a refusal from a busy line.
