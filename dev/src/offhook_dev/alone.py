@@ -4,20 +4,17 @@ Audio in real time is lost on a processor that others keep busy, and a test of i
 """
 
 import fcntl
-import tempfile
 from pathlib import Path
-from typing import Final, TextIO
-
-_NAME: Final = "offhook-tests-turns-"
+from typing import TextIO
 
 
 class Turns:
-    """Who may run, between the workers of one run. `enter` waits, and `leave` follows each `enter`."""
+    """Who may run, between the workers of one run, which have `folder` in common. `enter` waits, and `leave` follows each
+    `enter`; the end of a process leaves, too."""
 
-    def __init__(self, run: str) -> None:
-        base = Path(tempfile.gettempdir()) / f"{_NAME}{run}"
+    def __init__(self, folder: Path) -> None:
         # Whoever wants to be alone keeps the door while those inside finish: so it is not overtaken for ever.
-        self._door, self._room = (base.with_suffix(suffix).open("w") for suffix in (".door", ".room"))
+        self._door, self._room = ((folder / name).open("w") for name in ("turns.door", "turns.room"))
         self._alone = False
 
     def enter(self, *, alone: bool) -> None:
@@ -32,11 +29,9 @@ class Turns:
         _lock(self._room, fcntl.LOCK_UN)
         self._alone = False
 
-    def remove(self) -> None:
-        """The run is over."""
-        for file in (self._door, self._room):
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
+    def close(self) -> None:
+        self._door.close()
+        self._room.close()
 
 
 def _lock(file: TextIO, operation: int) -> None:

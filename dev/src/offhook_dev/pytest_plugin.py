@@ -79,14 +79,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "real: needs a real server (Kafka, Redis, PostgreSQL, Chromium), which the test starts itself",
     )
     config.addinivalue_line("markers", "alone: needs the whole machine; other workers wait meanwhile")
-    worker = getattr(config, "workerinput", None)
-    if worker is not None:
-        config.stash[_turns] = Turns(worker["testrunuid"])
+    if hasattr(
+        config, "workerinput"
+    ):  # one of several workers: each has a folder of its own in one that all have
+        config.stash[_turns] = Turns(Path(config.option.basetemp).parent)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if (turns := config.stash.get(_turns, None)) is not None:
-        turns.remove()
+        turns.close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before a time limit begins

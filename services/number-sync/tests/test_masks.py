@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from number_sync.masks import MASK, MaskError, keeps, mask
 
 SECRET = "0123456789abcdef0123456789abcdef"
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIB....xxxx####____\n-----END PRIVATE KEY-----\n"
 
 
 @given(secret=st.text(min_size=1, max_size=200))
@@ -34,13 +35,19 @@ def test_whatever_mask_comes_back_keeps_what_is_stored(text: str) -> None:
     assert keeps(text, SECRET)
 
 
-@pytest.mark.parametrize("text", ["********", "****cdef", "[redacted]", mask(SECRET), "xxxxxxxx"])
+@pytest.mark.parametrize(
+    "text",
+    ["********", "****cdef", "[redacted]", mask(SECRET), "xxxxxxxx", "xxxxxxxxxxxx9999", "0123...cdef"],
+)
 def test_a_mask_of_nothing_is_refused(text: str) -> None:
     with pytest.raises(MaskError):
         keeps(text, None)
 
 
-@pytest.mark.parametrize("text", ["****9999", "********1234", "feed****beef"])
+@pytest.mark.parametrize("text", [
+    "****9999", "********1234", "feed****beef", "xxxxxxxxxxxx9999", "...9999", "0123...9999", "####9999", "____9999",
+    "••••••••9999", "…9999", "********************9999999999999", "xxxx-new",
+])  # fmt: skip
 def test_a_mask_of_an_older_secret_is_refused_and_never_stored(text: str) -> None:
     with pytest.raises(MaskError, match="another value"):
         keeps(text, SECRET)
@@ -48,7 +55,18 @@ def test_a_mask_of_an_older_secret_is_refused_and_never_stored(text: str) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["new-secret", "pass***word", "a*b", "fedcba9876543210", "a--b__c..d", "xxxx-new", "-----BEGIN KEY-----"],
+    [
+        "new-secret",
+        "pass***word",
+        "a*b",
+        "fedcba9876543210",
+        "a--b__c..d",
+        "xxx-new",
+        "-----BEGIN KEY-----",
+        "***9",
+        "Bearer a.b.c",
+        PEM,
+    ],
 )
 def test_a_new_secret_is_not_taken_for_a_mask(text: str) -> None:
     assert not keeps(text, SECRET)
@@ -61,3 +79,8 @@ def test_no_token_of_a_provider_is_taken_for_a_mask_of_another(old: bytes, new: 
 
 def test_a_secret_that_looks_like_a_mask_stays_itself() -> None:
     assert keeps("xxxxxxxx", "xxxxxxxx")
+
+
+def test_half_of_a_private_key_is_no_mask_of_a_whole_one() -> None:
+    assert not keeps("-----BEGIN PRIVATE KEY-----", PEM)
+    assert keeps(mask(PEM), PEM)

@@ -16,9 +16,10 @@ _BULLETS: Final = re.compile("[•●∙⬤▪·…]")
 _WORDS: Final = re.compile(
     r"[\[<(]\s*(redacted|hidden|masked|secret|filtered|removed|encrypted)\s*[\]>)]|redacted", re.IGNORECASE
 )
-_RUN: Final = re.compile(r"([*xX#._-])\1{2,}")
-# With so little visible beside asterisks nobody has chosen it for a secret.
-_STARRED: Final = re.compile(r"[^*]{0,12}\*{4,}[^*]{0,12}")
+_RUN: Final = re.compile(r"([*xX#._])\1{2,}")
+_ONLY: Final = re.compile(r"\*{2,}|([xX#._-])\1{2,}")
+# With so little visible beside so many of one character nobody has chosen it for a secret.
+_LITTLE_VISIBLE: Final = re.compile(r".{0,12}?(([*xX#_])\2{3,}|\.{3,}).{0,12}|[^*]{0,64}\*{8,}[^*]{0,64}")
 
 
 class MaskError(ValueError):
@@ -40,25 +41,25 @@ def keeps(text: str, stored: str | None) -> bool:
         if stored is None:
             raise MaskError("this is a mask, and no value is stored: give the value")
         return True
-    if _STARRED.fullmatch(text):
+    if _BULLETS.search(text) or _LITTLE_VISIBLE.fullmatch(text):
         raise MaskError("this looks like a mask of another value than the stored one: give the value")
     return False
 
 
 def _is_mask(text: str, stored: str | None) -> bool:
-    """Bullets, ellipses and bracketed words are in no credential of any provider. A run of other characters may be: beside
-    what it leaves visible it counts as a mask only when that fits the stored secret."""
-    if _BULLETS.search(text) or _WORDS.fullmatch(text) or text == "**":
+    """Bracketed words, and nothing but one character, stand for any secret. Beside what bullets, an ellipsis or a run of one
+    character leave visible they count as a mask only when that fits the stored secret."""
+    if _WORDS.fullmatch(text) or _ONLY.fullmatch(text) or not _BULLETS.sub("", text):
         return True
-    for run in _RUN.finditer(text):
-        head, tail = text[: run.start()], text[run.end() :]
-        if not head and not tail:
-            return True
-        if (
-            stored is not None
-            and len(head) + len(tail) < len(stored)
-            and stored.startswith(head)
-            and stored.endswith(tail)
-        ):
-            return True
-    return False
+    if bullets := list(_BULLETS.finditer(text)):
+        return _fits(text[: bullets[0].start()], text[bullets[-1].end() :], stored)
+    return any(_fits(text[: run.start()], text[run.end() :], stored) for run in _RUN.finditer(text))
+
+
+def _fits(head: str, tail: str, stored: str | None) -> bool:
+    return (
+        stored is not None
+        and len(head) + len(tail) < len(stored)
+        and stored.startswith(head)
+        and stored.endswith(tail)
+    )

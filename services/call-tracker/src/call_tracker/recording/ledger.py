@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import CursorResult, and_, delete, exists, false, insert, or_, select, update
+from sqlalchemy import CursorResult, Select, and_, delete, exists, false, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.recording.assembly import Piece, Stream
@@ -63,6 +63,7 @@ class Ledger:
 
         async def work(connection: AsyncConnection) -> Taken:
             runs = sorted({run for run, _ in pieces})
+            await _hold(connection, select(_ROW.workflow_run_id).where(_ROW.workflow_run_id.in_(runs)))
             settled = ~exists().where(_PIECE.workflow_run_id == _ROW.workflow_run_id)
             query = (
                 select(_ROW.workflow_run_id)
@@ -186,7 +187,7 @@ class Ledger:
                 .where(exists().where(_PIECE.workflow_run_id == _ROW.workflow_run_id))
                 .limit(limit)
             )
-            runs = list((await connection.execute(settled)).scalars())
+            runs = await _hold(connection, settled)
             if not runs:
                 return []
             gone = delete(RECORDING_PIECES).where(_PIECE.workflow_run_id.in_(runs)).returning(_PIECE.segment)
@@ -227,6 +228,12 @@ class Ledger:
             statement = upsert(connection, RECORDINGS).on_conflict_do_nothing()
             fresh = await connection.execute(statement.returning(_ROW.workflow_run_id), rows)
             return len(fresh.all())
+
+
+async def _hold(connection: AsyncConnection, runs: Select[tuple[str]]) -> list[str]:
+    """Keep others from changing these recordings until the transaction ends: pieces are not taken of one whose own are being
+    let go, nor the other way round. On SQLite there is one writer anyway."""
+    return list((await connection.execute(runs.order_by(_ROW.workflow_run_id).with_for_update())).scalars())
 
 
 async def _needed(connection: AsyncConnection, segments: Iterable[str]) -> set[str]:

@@ -87,6 +87,8 @@ async def _of_the_caller(
             and await once.any_claimed(connection, row.workflow_run_id, "transfer")
         ):
             await transfers.advance(connection, row, transfers.MOVED, now=now)
+            # It waits for nothing any more, and what was ordered after it goes on.
+            await ledger.hasten(connection, [row.workflow_run_id], now=now)
     elif isinstance(data, StatusReported) and _is_its_own(data, row):
         over = await transfers.advance(connection, row, transfers.OVER, now=now)
         # Who was put through just now may have come into an empty room.

@@ -22,7 +22,7 @@ from offhook.telemetry import metrics
 
 _STORE_AGAIN_S: Final = 1.0
 # When a call whose dial was left without an answer is looked for: parts of the grace period. Providers' lists lag.
-_LOOKS: Final = (0.1, 0.25, 0.5, 1.0)
+_LOOKS: Final = (0.05, 0.15, 0.5, 1.0)
 # Beyond it, where the provider does not say: every so often, for so long.
 _LOOK_AGAIN_S: Final = 5.0
 _PATIENCE_S: Final = 180.0
