@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -340,3 +343,47 @@ async def test_nonsense_instead_of_a_start_is_refused(first: str | bytes) -> Non
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(socket.recv(), 5)
             assert socket.close_code == 1002
+
+
+_ENDLESS = """
+import sys
+from offhook_agent import Agent, Call
+agent = Agent()
+@agent.on_call
+async def answer(call: Call) -> None:
+    async for _ in call.audio():
+        pass
+agent.run(port=int(sys.argv[1]), drain_s=float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("drain_s", "times"), [(0.5, 1), (300, 2)])
+async def test_asked_to_end_it_cuts_what_outlasts_its_time_or_is_asked_twice(
+    drain_s: float, times: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", _ENDLESS, str(port), str(drain_s))
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    live = await connect(
+                        f"ws://127.0.0.1:{port}/", subprotocols=[protocol.SUBPROTOCOL], proxy=None
+                    )
+                    break
+                except OSError:
+                    await asyncio.sleep(0.1)
+        bridge = Bridge(live)
+        await live.send(bridge.side.start(START))
+        await live.send(FRAME)
+        for _ in range(times):
+            await asyncio.sleep(0.5)
+            program.send_signal(signal.SIGTERM)
+        assert await bridge.closed() == 1001
+        async with asyncio.timeout(20):
+            assert await program.wait() == 0
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()

@@ -180,6 +180,24 @@ def test_a_carriers_confirmation_of_clear_says_nothing_new(world: World) -> None
     ]
 
 
+def test_keys_that_are_pressed_while_no_agent_is_there_are_told_to_the_next_one(world: World) -> None:
+    world.attach()
+    world.conversation.detach(world.now)
+    world.agent.clear()
+    for digit in "1" * 40 + "2" * 40 + "#":
+        world.hear()
+        world.conversation.from_carrier(Dtmf(digit), world.now)
+    world.attach(pcm.Resume(epoch=1, reason="agent-lost"))
+    keys = [message for message in world.agent_text() if message["event"] == "dtmf"]
+    assert "".join(key["digit"] for key in keys) == "1" * 23 + "2" * 40 + "#"
+    assert keys[-1]["at_ms"] == world.told[-1][2] > keys[0]["at_ms"]
+    assert isinstance(world.agent[1], bytes), "what the caller said comes before"
+    world.conversation.detach(world.now)
+    world.agent.clear()
+    world.attach()
+    assert [message["event"] for message in world.agent_text()] == ["start"]
+
+
 def test_a_key_that_no_telephone_has_is_not_a_key(world: World) -> None:
     world.attach()
     for digit in ("5", "d", "x", "55", ""):

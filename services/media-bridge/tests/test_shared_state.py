@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -54,6 +55,21 @@ async def test_every_session_of_a_run_has_a_higher_epoch_and_fences_off_the_one_
     assert (second.epoch, second.heard_ms) == (2, 400)
     assert await state.renew([("r1", 1, 500), ("r2", 0, 0)]) == [False, True]
     assert await other.renew([("r1", 2, 0)]) == [True]
+
+
+async def test_a_claim_that_is_asked_again_because_its_answer_was_lost_is_one_session(
+    state: SharedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, asked = state._claim, []
+
+    async def twice(**given: Any) -> Any:
+        asked.append(await script(**given))
+        return await script(**given)
+
+    monkeypatch.setattr(state, "_claim", twice)
+    assert (await state.claim("r1")).epoch == 1
+    assert (await state.claim("r1")).epoch == 2
+    assert len(asked) == 2
 
 
 async def test_a_session_that_ended_in_order_leaves_what_was_heard(

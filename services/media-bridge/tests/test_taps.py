@@ -3,8 +3,13 @@
 import asyncio
 import base64
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
+
+from media_bridge import taps as module
 from media_bridge.taps import TapWriter
+from offhook.bus import BusUnavailable
 from offhook.bus.memory import MemoryCluster
 from offhook.bus.testing import memory_bus
 from offhook.events import AudioTap, decode
@@ -49,3 +54,28 @@ async def test_what_does_not_fit_while_kafka_is_away_is_dropped_and_counted() ->
     told = [decode(record.value, record.headers).data for record in cluster.records(MEDIA_TAPS.name)]
     assert [one.index for one in told] == [0, 1, 2, 3]
     assert told == taps[:4]
+
+
+async def test_what_kafka_does_not_take_yet_waits_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    cluster, refusals = MemoryCluster(), [BusUnavailable("away")] * 3
+    dropped = metrics.MEDIA_TAPS.labels("dropped")._value
+    before = dropped.get()
+    async with memory_bus(cluster=cluster, service="media-bridge") as bus:
+        await bus.start()
+        send = bus.send
+
+        async def perhaps(outgoing: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return await send(outgoing)
+
+        monkeypatch.setattr(bus, "send", perhaps)
+        writer = TapWriter(bus, "/media-bridge/b1", max_bytes=10_000_000)
+        writer.start()
+        for index in range(5):
+            writer.tell(tap(index))
+        await writer.stop()
+    told = [decode(record.value, record.headers).data for record in cluster.records(MEDIA_TAPS.name)]
+    assert [one.index for one in told if isinstance(one, AudioTap)] == [0, 1, 2, 3, 4]
+    assert (dropped.get(), refusals) == (before, [])

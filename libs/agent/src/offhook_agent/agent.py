@@ -67,21 +67,28 @@ class Agent:
             yield server
 
     def run(self, host: str = "127.0.0.1", port: int = 8765, *, drain_s: float = 300.0) -> None:
-        """Serve until SIGTERM or Ctrl-C; then take no new calls and give live ones `drain_s` seconds to end."""
+        """Serve until SIGTERM or Ctrl-C; then take no new calls and give live ones `drain_s` seconds to end. Asked again, cut
+        them at once."""
         asyncio.run(self._run(host, port, drain_s))
 
     async def _run(self, host: str, port: int, drain_s: float) -> None:
-        ending = asyncio.Event()
+        ending, cutting = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def asked() -> None:
+            (cutting if ending.is_set() else ending).set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ending.set)
+            loop.add_signal_handler(number, asked)
         async with self.serve(host, port) as server:
             _log.info("agent listens on ws://%s:%s", host, port)
             await ending.wait()
             server.close(close_connections=False)
             deadline = loop.time() + drain_s
-            while self.calls and loop.time() < deadline:
+            while self.calls and loop.time() < deadline and not cutting.is_set():
                 await asyncio.sleep(0.1)
+            # The server, closed once, would wait for them for ever.
+            await asyncio.gather(*(each.close(1001, "the agent ends") for each in server.connections))
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/healthz":

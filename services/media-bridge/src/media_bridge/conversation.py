@@ -9,6 +9,7 @@ the call returns. Time is a monotonic clock's, in seconds, given by the caller. 
 (end the call, tell the world) goes to the `Owner`.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ Write = Callable[[Frame], None]
 
 _COMFORT_REFILL_MS: Final = 500
 _CATCH_UP_FRAMES: Final = 10  # remembered audio goes to the agent in messages of 200 ms
+_KEYS_REMEMBERED: Final = 64  # pressed while no agent is there; the last ones
 _DTMF_DIGITS: Final = frozenset("0123456789*#ABCD")
 
 
@@ -113,6 +115,7 @@ class Conversation:
         self._agent_stalled = False
         self._comforting = False
         self._heard_ms = 0
+        self._pressed: deque[tuple[str, int]] = deque(maxlen=_KEYS_REMEMBERED)
         self.last_audio_at = now
         self.quality = QualityMeter()
         self._lag = lag
@@ -154,7 +157,7 @@ class Conversation:
 
     def attach(self, link: AgentLink, write: Write, now: float, resume: pcm.Resume | None) -> None:
         """An agent takes the call. With `resume` it gets the last seconds again (`replayed_ms` is filled in
-        here), without it what the caller said so far."""
+        here), without it what the caller said so far; then the keys that were pressed while nobody was there."""
         server = self._server
         if self._comforting:
             self._comforting = False
@@ -172,6 +175,8 @@ class Conversation:
             resume = msgspec.structs.replace(resume, replayed_ms=replayed_ms)
         self._send_agent(link.open(resume))
         self._catch_up(link, remembered)
+        while self._pressed:
+            self._send_agent(link.dtmf(*self._pressed.popleft()))
 
     def detach(self, now: float) -> int:
         """The agent is gone, and what it had sent is forgotten. Returns what the caller heard of it, in
@@ -264,7 +269,9 @@ class Conversation:
             digit = event.digit.upper()
             if digit in _DTMF_DIGITS:
                 at_ms = self.elapsed_ms(now)
-                if self._link is not None:
+                if self._link is None:
+                    self._pressed.append((digit, at_ms))
+                else:
                     self._send_agent(self._link.dtmf(digit, at_ms))
                 self._owner.dtmf(digit, at_ms)
         elif isinstance(event, StreamStopped):

@@ -32,10 +32,14 @@ MARK_S: Final = 6 * 3600
 
 _SESSION_S: Final = 24 * 3600  # the longest call a provider allows
 
-# One more session of the run; returns what the one before left. KEYS: session. ARGV: owner, now in ms, expiry
-# in s.
+# One more session of the run; returns what the one before left. Asked again, because the answer was lost, it is the same
+# one. KEYS: session. ARGV: owner, now in ms, expiry in s, id of this claim.
 _CLAIM: Final = """
-local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+if redis.call('HGET', KEYS[1], 'claim') ~= ARGV[4] then
+  redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+  redis.call('HSET', KEYS[1], 'claim', ARGV[4])
+end
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
 redis.call('HSETNX', KEYS[1], 'began_ms', ARGV[2])
 local before = redis.call('HMGET', KEYS[1], 'began_ms', 'heard_ms')
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'state', 'live', 'renewed_ms', ARGV[2])
@@ -149,9 +153,9 @@ class SharedState:
     async def claim(self, workflow_run_id: str) -> Claim:
         """Begin one more session of the run; the one before, if it lives, will find out when it renews."""
         now_ms = int(self._clock() * 1000)
-        key = f"offhook:session:{workflow_run_id}"
+        key, claim = f"offhook:session:{workflow_run_id}", new_id()
         answer = await self._shared.ask(
-            "claim", lambda: self._claim(keys=[key], args=[self._bridge_id, now_ms, _SESSION_S])
+            "claim", lambda: self._claim(keys=[key], args=[self._bridge_id, now_ms, _SESSION_S, claim])
         )
         if answer is None:
             return Claim()

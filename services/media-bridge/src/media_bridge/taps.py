@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 
-from offhook.bus import Bus, BusError
+from offhook.bus import Bus, BusError, BusUnavailable
 from offhook.bus.producer import Acknowledgement
 from offhook.events import AudioTap, Event, EventData, new_event
 from offhook.identities import derived_id
@@ -81,6 +81,12 @@ class TapWriter:
                 tap = self._waiting.popleft()
                 try:
                     acknowledgement = await self._bus.send(self._bus.outgoing(MEDIA_TAPS, self._event(tap)))
+                except BusUnavailable as error:
+                    # Kafka is away: it waits here, as long as there is room.
+                    _log.warning("taps-wait", reason=str(error))
+                    self._waiting.appendleft(tap)
+                    await asyncio.sleep(_RETRY_S)
+                    continue
                 except BusError as error:
                     _log.warning("tap-dropped", workflow_run_id=tap.workflow_run_id, error=str(error))
                     self._done(tap, "dropped")
