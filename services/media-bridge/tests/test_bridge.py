@@ -11,6 +11,7 @@ import signal
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from redis.asyncio import Redis
@@ -873,3 +874,37 @@ async def test_an_agent_that_asks_on_and_on_and_never_reads_is_lost(running: Any
         assert await caller.ends() == 1000
         assert len(await rig.tells(AgentLost)) == 1
     server.close()
+
+
+# --- faults of our own
+
+
+async def test_a_fault_in_the_watch_over_calls_keeps_new_calls_away(rig, monkeypatch):
+    async def fault(calls):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(rig.app.state.bridge, "_renew", fault)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{rig.admin_port}", trust_env=False) as client:
+        async with asyncio.timeout(10):
+            while (answer := await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.05)
+    assert "a fault ended the watch over calls" in answer.text
+
+
+async def test_a_fault_of_one_call_does_not_take_the_others_pace_away(rig):
+    class Faulty:
+        def pump(self, now):
+            raise RuntimeError("unforeseen")
+
+    class Sound:
+        pumped = 0
+
+        def pump(self, now):
+            self.pumped += 1
+            return True
+
+    bridge, sound = rig.app.state.bridge, Sound()
+    bridge._paced = {Faulty(): None, sound: None}
+    bridge._tick_due = asyncio.get_running_loop().time()
+    bridge._tick()
+    assert sound.pumped == 1

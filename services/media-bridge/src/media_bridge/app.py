@@ -74,7 +74,12 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
 
     bus.add_check(without_redis)
     app = create_app(
-        SERVICE, bus, checks=[without_public_url], lifespan=lifespan, docs_url=None, openapi_url=None
+        SERVICE,
+        bus,
+        checks=[without_public_url, bridge.problems],
+        lifespan=lifespan,
+        docs_url=None,
+        openapi_url=None,
     )
 
     async def drain() -> None:

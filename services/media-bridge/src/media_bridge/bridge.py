@@ -125,7 +125,13 @@ class Bridge:
         )
         self.port = self._listener.sockets[0].getsockname()[1]
         self._watcher = asyncio.create_task(self._watch(), name="watch calls")
+        self._watcher.add_done_callback(_tell_end)
         _log.info("accepting-calls", host=self.settings.listen_host, port=self.port)
+
+    def problems(self) -> Iterable[str]:
+        """Why no more calls should come here."""
+        if self._watcher is not None and self._watcher.done():
+            yield "a fault ended the watch over calls: end this process when its calls have ended"
 
     async def drain(self) -> None:
         """Refuse new calls, and return when none is left and what was told about them is durable.
@@ -162,8 +168,7 @@ class Bridge:
             await asyncio.wait(goodbyes, timeout=_GOODBYES_S)
         if self._watcher is not None:
             self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            await asyncio.wait({self._watcher})
         if self._ticking is not None:
             self._ticking.cancel()
         await self.teller.settled()
@@ -253,7 +258,12 @@ class Bridge:
         self.lag.ms = max(0.0, late * 1000)
         now = time.monotonic()
         for conversation in list(self._paced):
-            if not conversation.pump(now):
+            try:
+                more = conversation.pump(now)
+            except Exception:  # noqa: BLE001 - one call's fault must not silence all others, whose pace this is
+                _log.exception("pump-failed")
+                more = False
+            if not more:
                 self._paced.pop(conversation, None)
         if not self._calls:
             self._ticking = None
@@ -293,3 +303,8 @@ class Bridge:
         for (call, _), mine in zip(leases, held, strict=True):
             if not mine:
                 call.end(SUPERSEDED)
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)

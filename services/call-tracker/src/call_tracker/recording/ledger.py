@@ -230,7 +230,7 @@ class Ledger:
             return len(fresh.all())
 
 
-async def _hold(connection: AsyncConnection, runs: Select[tuple[str]]) -> list[str]:
+async def _hold(connection: AsyncConnection, runs: Select[Any]) -> list[str]:
     """Keep others from changing these recordings until the transaction ends: pieces are not taken of one whose own are being
     let go, nor the other way round. On SQLite there is one writer anyway."""
     return list((await connection.execute(runs.order_by(_ROW.workflow_run_id).with_for_update())).scalars())
