@@ -5,7 +5,6 @@ Audio in real time is lost on a processor that others keep busy, and a test of i
 
 import fcntl
 from pathlib import Path
-from typing import TextIO
 
 
 class Turns:
@@ -20,19 +19,15 @@ class Turns:
     def enter(self, *, alone: bool) -> None:
         if self._alone and alone:
             return  # still here from the test before
-        _lock(self._door, fcntl.LOCK_EX)
-        _lock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        _lock(self._door, fcntl.LOCK_UN)
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
         self._alone = alone
 
     def leave(self) -> None:
-        _lock(self._room, fcntl.LOCK_UN)
+        fcntl.flock(self._room, fcntl.LOCK_UN)
         self._alone = False
 
     def close(self) -> None:
         self._door.close()
         self._room.close()
-
-
-def _lock(file: TextIO, operation: int) -> None:
-    fcntl.flock(file, operation)

@@ -79,9 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "real: needs a real server (Kafka, Redis, PostgreSQL, Chromium), which the test starts itself",
     )
     config.addinivalue_line("markers", "alone: needs the whole machine; other workers wait meanwhile")
-    if hasattr(
-        config, "workerinput"
-    ):  # one of several workers: each has a folder of its own in one that all have
+    if hasattr(config, "workerinput"):
+        # One of several workers: each has a folder of its own in one that all have.
         config.stash[_turns] = Turns(Path(config.option.basetemp).parent)
 
 

@@ -172,7 +172,7 @@ async def test_a_cold_transfer_whose_answer_was_lost_is_not_asked_for_again(
 ) -> None:
     """And it gets its time to show that the caller has gone, however long it had waited before."""
     provider.to_steer = [LOST]
-    worker = make_worker(database, provider.url, replace(HASTY, outcome_grace_s=2.0))
+    worker = make_worker(database, provider.url, replace(HASTY, outcome_grace_s=600.0 if gone else 2.0))
     async with working(worker):
         await worker.record_commands([order(desk, "cold", age_s=age_s)])
 

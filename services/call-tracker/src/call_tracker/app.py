@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import structlog
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
@@ -31,6 +30,7 @@ from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.sessions import Sessions
 from offhook.shared_redis import SharedRedis
+from offhook.tasks import tell_end
 from offhook.telemetry import metrics, tracing
 from offhook.topics import API_KEYS, CALL_EVENTS
 from offhook.web import Site
@@ -41,8 +41,6 @@ _FORGETTING_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 200
 _FORGETTING_PAUSE_S: Final = 0.1
 _LAST_DRAIN_S: Final = 2.0
-
-log = structlog.get_logger(__name__)
 
 
 def utc_now() -> datetime:
@@ -98,7 +96,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
             tasks.append(asyncio.create_task(lease_keeper.run(), name="leases"))
             tasks.append(asyncio.create_task(logs.keep(), name="keeping of logs"))
             for task in tasks:
-                task.add_done_callback(_tell_end)
+                task.add_done_callback(tell_end)
             yield
             with suppress(StoreError, BusError, KafkaError, TimeoutError):
                 async with asyncio.timeout(_LAST_DRAIN_S):
@@ -166,11 +164,6 @@ async def migrate(settings: TrackerSettings) -> None:
         await database.migrate()
     finally:
         await database.close()
-
-
-def _tell_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)
 
 
 class _Housekeeping:

@@ -29,6 +29,7 @@ from offhook.events import Event, EventData
 from offhook.http import ListenError
 from offhook.providers.registry import PROVIDERS
 from offhook.security.tokens import MediaTokens
+from offhook.tasks import tell_end
 from offhook.telemetry import metrics
 from offhook.topics import CALL_NOTICES
 
@@ -125,7 +126,7 @@ class Bridge:
         )
         self.port = self._listener.sockets[0].getsockname()[1]
         self._watcher = asyncio.create_task(self._watch(), name="watch calls")
-        self._watcher.add_done_callback(_tell_end)
+        self._watcher.add_done_callback(tell_end)
         _log.info("accepting-calls", host=self.settings.listen_host, port=self.port)
 
     def problems(self) -> Iterable[str]:
@@ -303,8 +304,3 @@ class Bridge:
         for (call, _), mine in zip(leases, held, strict=True):
             if not mine:
                 call.end(SUPERSEDED)
-
-
-def _tell_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)

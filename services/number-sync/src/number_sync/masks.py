@@ -19,7 +19,7 @@ _WORDS: Final = re.compile(
 _RUN: Final = re.compile(r"([*xX#._])\1{2,}")
 _ONLY: Final = re.compile(r"\*{2,}|([xX#._-])\1{2,}")
 # With so little visible beside so many of one character nobody has chosen it for a secret.
-_LITTLE_VISIBLE: Final = re.compile(r".{0,12}?(([*xX#_])\2{3,}|\.{3,}).{0,12}|[^*]{0,64}\*{8,}[^*]{0,64}")
+_LITTLE_VISIBLE: Final = re.compile(r".{0,12}?(([*xX#])\2{3,}|\.{3,}).{0,12}|[^*]{0,64}\*{8,}[^*]{0,64}")
 
 
 class MaskError(ValueError):

@@ -282,10 +282,15 @@ async def _perhaps_moved(context: Context, command: Command, asked_at: int) -> s
     """The provider was asked (`asked_at`, ms since 1970), and its answer is not known. It is not asked again; if the caller
     has gone, the gateway will be asked, and this order finds that. If nothing comes of it, it has failed."""
     known_at = asked_at + int(context.settings.outcome_grace_s * 1000)
-    if context.now() < known_at:
-        async with context.database.write() as connection:
+    async with context.database.write() as connection:
+        open_ = await transfers.of_run(connection, command.run_id, transfers.ASKED)
+        waits = open_ is not None and open_.transfer_id == transfers.id_of(command)
+        if waits and context.now() < known_at:
             await ledger.postpone(connection, command, due_at=known_at)
-        return None
+            return None
+    if not waits:
+        await context.finish(command, "settled")  # while the answer was waited for, the caller was seen to go
+        return "done"
     raise GiveUpError(
         "outcome-unknown", "The provider's answer to the transfer was lost; it was not asked again."
     )
