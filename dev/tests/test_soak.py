@@ -35,7 +35,11 @@ _ALIVE_S: Final = 4.0
 # Real silences are minutes; the machine that tests has none.
 _SETTINGS: Final[dict[str, dict[str, str]]] = {
     "call-tracker": {"OFFHOOK_SILENCE_FACTOR": "0.1"},
-    "number-sync": {"OFFHOOK_OUTCOME_GRACE_S": "5", "OFFHOOK_SYNC_RATE_PER_S": "50"},
+    "number-sync": {
+        "OFFHOOK_OUTCOME_GRACE_S": "8",
+        "OFFHOOK_PROVIDER_DEADLINE_S": "6",
+        "OFFHOOK_SYNC_RATE_PER_S": "50",
+    },
 }
 # A third account at each provider, which may have one call at a time.
 _LIMITED: Final[dict[str, dict[str, str]]] = {

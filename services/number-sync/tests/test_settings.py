@@ -48,6 +48,15 @@ def test_what_is_no_origin_is_refused(text: str) -> None:
         public_origin(text)
 
 
+@pytest.mark.parametrize("given", [{"provider_deadline_s": 60}, {"outcome_grace_s": 25}])
+def test_nothing_is_given_up_while_its_provider_may_still_answer(given: dict[str, float]) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        read_settings(NumberSyncSettings, keyring=KEYRING, session_key=SESSION_KEY, **given)
+    [sentence] = wrong.value.problems
+    assert "OFFHOOK_OUTCOME_GRACE_S" in sentence
+    assert "OFFHOOK_PROVIDER_DEADLINE_S" in sentence
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,13 +1,41 @@
 """Tasks that should run for ever."""
 
 import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
 
-def tell_end(task: asyncio.Task[None]) -> None:
-    """To be called when such a task is done: a fault that ended it is logged, a cancellation is not."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a task that should run for ever has stopped", task=task.get_name(), exc_info=error)
+class EndlessTasks:
+    """A process's endless tasks. A fault that ends one is logged at once, and is a problem of the process from then on:
+    nothing but a new process begins it again."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin `work`; `name` is for operators."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_end)
+        self._tasks.append(task)
+
+    def problems(self) -> Iterable[str]:
+        """Those that have ended, in sentences; nothing once they were told to."""
+        return [f"{task.get_name()} has stopped: restart the process" for task in self._tasks if task.done()]
+
+    async def stop(self) -> None:
+        """End them and wait until they have."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.error(
+            "a task that should run for ever has stopped", task=task.get_name(), exc_info=task.exception()
+        )

@@ -1,5 +1,6 @@
 """What every service's HTTP side does: health, metrics, problems, bounds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, SecretStr
 
 from offhook.http import Problem, create_app
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
 
 
@@ -70,6 +72,22 @@ async def test_health_says_only_that_the_process_lives() -> None:
     app = app_of(bus=FakeBus(FakeHealth(ready=False, problems=["Kafka is away"])))
     async with client_of(app) as client:
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_process_whose_endless_task_has_ended_is_started_again() -> None:
+    async def broken() -> None:
+        raise KeyError("x")
+
+    tasks = EndlessTasks()
+    async with client_of(app_of(endless=tasks)) as client:
+        assert (await client.get("/healthz")).json()["status"] == "ok"
+        tasks.start(broken(), "pump")
+        while not tasks.problems():
+            await asyncio.sleep(0)
+        sentence = "pump has stopped: restart the process"
+        alive, ready = await client.get("/healthz"), await client.get("/readyz")
+        assert (alive.status_code, alive.json()["problems"]) == (503, [sentence])
+        assert (ready.status_code, ready.json()["problems"]) == (503, [sentence])
 
 
 async def test_readiness_lists_what_is_missing() -> None:

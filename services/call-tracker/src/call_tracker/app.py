@@ -30,7 +30,7 @@ from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.sessions import Sessions
 from offhook.shared_redis import SharedRedis
-from offhook.tasks import tell_end
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics, tracing
 from offhook.topics import API_KEYS, CALL_EVENTS
 from offhook.web import Site
@@ -81,7 +81,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         session_timeout_s=6.0,  # so are the partitions of a process that was killed (Kafka's least by default)
     )
 
-    tasks: list[asyncio.Task[None]] = []
+    endless = EndlessTasks()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,21 +90,17 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         try:
             await bus.start()
             await redis.start()
-            tasks.append(asyncio.create_task(outbox.run(), name="outbox"))
-            tasks.append(asyncio.create_task(keeper.run(), name="housekeeping"))
-            tasks.append(asyncio.create_task(reconciliation.run(), name="reconciliation"))
-            tasks.append(asyncio.create_task(lease_keeper.run(), name="leases"))
-            tasks.append(asyncio.create_task(logs.keep(), name="keeping of logs"))
-            for task in tasks:
-                task.add_done_callback(tell_end)
+            endless.start(outbox.run(), "outbox")
+            endless.start(keeper.run(), "housekeeping")
+            endless.start(reconciliation.run(), "reconciliation")
+            endless.start(lease_keeper.run(), "leases")
+            endless.start(logs.keep(), "keeping of logs")
             yield
             with suppress(StoreError, BusError, KafkaError, TimeoutError):
                 async with asyncio.timeout(_LAST_DRAIN_S):
                     await outbox.drain()  # whatever is left is told after the next start
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await endless.stop()
             await bus.stop()
             await redis.stop()
             await site.close()
@@ -116,9 +112,6 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
         if outbox.problem is not None:
             yield outbox.problem
 
-    def stopped() -> Iterable[str]:
-        return (f"{task.get_name()} has stopped: restart the process" for task in tasks if task.done())
-
     def without_redis() -> Iterable[str]:
         if redis.problem is not None:
             yield redis.problem
@@ -127,7 +120,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     bus.add_check(logs.problems)
     bus.add_check(without_redis)
     bus.add_check(reconciliation.problems)
-    app = create_app(SERVICE, bus, checks=[keeper.problems, stopped], lifespan=lifespan)
+    app = create_app(SERVICE, bus, checks=[keeper.problems], endless=endless, lifespan=lifespan)
     install_errors(app)
     app.include_router(
         create_router(

@@ -73,6 +73,7 @@ def build(settings: BridgeSettings, bus: Bus, taps: Bus | None = None) -> FastAP
             yield state.problem
 
     bus.add_check(without_redis)
+    bus.add_check(writer.problems)
     app = create_app(
         SERVICE,
         bus,

@@ -29,7 +29,7 @@ from offhook.events import Event, EventData
 from offhook.http import ListenError
 from offhook.providers.registry import PROVIDERS
 from offhook.security.tokens import MediaTokens
-from offhook.tasks import tell_end
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
 from offhook.topics import CALL_NOTICES
 
@@ -86,7 +86,7 @@ class Bridge:
         self._empty.set()
         self._bound: socket.socket | None = None
         self._listener: asyncio.Server | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._endless = EndlessTasks()
 
     # --- life
     # -----------------------------------------------------------------------------------------------------
@@ -125,14 +125,12 @@ class Bridge:
             backlog=_BACKLOG,
         )
         self.port = self._listener.sockets[0].getsockname()[1]
-        self._watcher = asyncio.create_task(self._watch(), name="watch calls")
-        self._watcher.add_done_callback(tell_end)
+        self._endless.start(self._watch(), "watch over calls")
         _log.info("accepting-calls", host=self.settings.listen_host, port=self.port)
 
     def problems(self) -> Iterable[str]:
         """Why no more calls should come here."""
-        if self._watcher is not None and self._watcher.done():
-            yield "a fault ended the watch over calls: end this process when its calls have ended"
+        return self._endless.problems()
 
     async def drain(self) -> None:
         """Refuse new calls, and return when none is left and what was told about them is durable.
@@ -167,9 +165,7 @@ class Bridge:
         goodbyes = [asyncio.create_task(call.gone.wait()) for call in calls]
         if goodbyes:
             await asyncio.wait(goodbyes, timeout=_GOODBYES_S)
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
+        await self._endless.stop()
         if self._ticking is not None:
             self._ticking.cancel()
         await self.teller.settled()

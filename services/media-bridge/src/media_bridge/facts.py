@@ -1,4 +1,4 @@
-"""The events a media session tells. Ids are derived, so that whatever is told twice is told once."""
+"""The events a media session tells. Each has an id of its own, so that what Kafka is given twice is told once."""
 
 import asyncio
 from collections.abc import Callable
@@ -118,8 +118,8 @@ class SessionFacts:
         self._sample_rate = started.sample_rate
         self._provider_call_id = provider_call_id
         self._epoch = epoch
-        # A session that could not be counted must not share its ids with another one.
-        self._session = str(epoch) if epoch else new_id()
+        # Not the epoch: it begins again when Redis has lost its data, and sessions must not share their ids.
+        self._session = new_id()
         self._keys = 0
         # Callbacks of sockets know of no open span: what is told there hangs below the session all the same.
         self._traceparent = tracing.current_in_call(workflow_run_id)

@@ -6,6 +6,8 @@ It goes on a producer of its own: audio must not stand before a call's events.
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -17,6 +19,7 @@ from offhook.bus import Bus, BusError, BusUnavailable
 from offhook.bus.producer import Acknowledgement
 from offhook.events import AudioTap, Event, EventData, new_event
 from offhook.identities import derived_id
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
 from offhook.topics import MEDIA_TAPS
 
@@ -41,21 +44,21 @@ class TapWriter:
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._task: asyncio.Task[None] | None = None
+        self._endless = EndlessTasks()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._send(), name="tap writer")
+        self._endless.start(self._send(), "tap writer")
+
+    def problems(self) -> Iterable[str]:
+        """Why no audio is told."""
+        return self._endless.problems()
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """What waits has so long to be taken."""
-        if self._task is None:
-            return
-        idle = asyncio.create_task(self._idle.wait())
-        await asyncio.wait({idle}, timeout=grace_s)
-        for task in (idle, self._task):
-            task.cancel()
-        await asyncio.wait({idle, self._task})
-        self._task = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        await self._endless.stop()
 
     def tell(self, tap: AudioTap) -> None:
         """Take it, or drop it; never wait."""

@@ -42,6 +42,7 @@ from offhook.records import ApiKeyRecord
 from offhook.security.api_keys import ApiKeys, require_user
 from offhook.security.keyring import Keyring
 from offhook.security.sessions import Sessions
+from offhook.tasks import EndlessTasks
 from offhook.topics import API_KEYS, CALL_COMMANDS, CALL_EVENTS
 from offhook.web import Site
 
@@ -127,7 +128,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         login=True,
         redis_url=settings.redis_url,
     )
-    background: list[asyncio.Task[None]] = []
+    endless = EndlessTasks()
 
     async def tell_everything(connection: AsyncConnection) -> int:
         url = settings.public_url
@@ -139,6 +140,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        relaying = False
         try:
             readiness: Readiness = app.state.readiness
             await until_prepared(database, migrate=settings.auto_prepare, waiting=readiness.wait_for)
@@ -153,17 +155,16 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
                 # The vendors' SDKs take seconds to import: not while somebody waits for a call.
                 await asyncio.to_thread(registry.rest, name)
             await bus.start()
-            background.append(asyncio.create_task(relay.run(), name="outbox relay"))
-            background.append(asyncio.create_task(worker.run(), name="command worker"))
-            background.append(asyncio.create_task(reconciler.run(), name="number reconciler"))
+            relaying = True
+            endless.start(relay.run(), "outbox relay")
+            endless.start(worker.run(), "command worker")
+            endless.start(reconciler.run(), "number reconciler")
             if follower is not None:
-                background.append(asyncio.create_task(follower.run(), name="tunnel follower"))
+                endless.start(follower.run(), "tunnel follower")
             yield
         finally:
-            for task in background:
-                task.cancel()
-            if background:
-                await asyncio.wait(background)
+            await endless.stop()
+            if relaying:
                 await relay.release()
             await bus.stop()
             await introductions.close()
@@ -176,16 +177,11 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             if source is not None and source.problem is not None:
                 yield source.problem
 
-    def stopped() -> Iterable[str]:
-        for task in background:
-            if task.done() and not task.cancelled():
-                yield f"the {task.get_name()} has stopped; restart the process"
-
     bus.add_check(waiting)
     app = create_app(
         SERVICE,
         bus,
-        checks=[stopped],
+        endless=endless,
         lifespan=lifespan,
         title="Offhook number-sync",
         description="Telephony configurations, phone numbers and workflows.",

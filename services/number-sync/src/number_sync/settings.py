@@ -1,9 +1,9 @@
 """What number-sync is told, beside what every service is told."""
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -93,6 +93,15 @@ class NumberSyncSettings(AgentDiallerSettings):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("expected a URL that begins with http:// or https://")
         return value
+
+    @model_validator(mode="after")
+    def _grace_after_deadline(self) -> Self:
+        if self.outcome_grace_s <= self.provider_deadline_s:
+            raise ValueError(
+                f"OFFHOOK_OUTCOME_GRACE_S ({self.outcome_grace_s:g}) must be longer than OFFHOOK_PROVIDER_DEADLINE_S "
+                f"({self.provider_deadline_s:g}): until then the provider may still answer"
+            )
+        return self
 
     @property
     def database(self) -> str:

@@ -92,6 +92,7 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
             yield state.problem
 
     bus.add_check(without_redis)
+    bus.add_check(audit.problems)
     app = create_app(
         SERVICE,
         bus,

@@ -1,7 +1,7 @@
 """The audit trail: one event for every request, told in the background and never at the cost of an answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,6 +10,7 @@ import structlog
 
 from offhook.bus import Bus, BusError
 from offhook.events import Event, EventData, NearMiss, WebhookAudited, near_miss, new_event
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
 from offhook.topics import WEBHOOK_AUDIT
 from webhook_gateway.facts import SOURCE
@@ -48,7 +49,7 @@ class AuditTrail:
         self._seen_before = seen_before
         self._refusals = refusals
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue(_QUEUE)
-        self._task: asyncio.Task[None] | None = None
+        self._endless = EndlessTasks()
 
     def note(
         self, data: WebhookAudited, refusal: Refusal | None = None, retry_key: str | None = None
@@ -64,19 +65,20 @@ class AuditTrail:
             metrics.WEBHOOK_AUDITS_DROPPED.inc()
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._publish(), name="webhook-audit")
+        self._endless.start(self._publish(), "webhook audit")
+
+    def problems(self) -> Iterable[str]:
+        """Why requests are not told."""
+        return self._endless.problems()
 
     async def stop(self) -> None:
         """Publish what is left, for a moment, then give up."""
-        if self._task is None:
-            return
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._queue.join()
         except TimeoutError:
             _log.warning("audit-cut-short", left=self._queue.qsize())
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._endless.stop()
 
     async def _publish(self) -> None:
         while True:

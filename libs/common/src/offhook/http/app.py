@@ -13,6 +13,7 @@ from offhook.http import problems
 from offhook.http.limits import BodyLimit
 from offhook.http.observation import Observation
 from offhook.http.readiness import Check, HasHealth, Readiness
+from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
 from offhook.telemetry.exposition import exposition
 
@@ -33,6 +34,7 @@ def create_app(
     bus: HasHealth | None = None,
     *,
     checks: Iterable[Check] = (),
+    endless: EndlessTasks | None = None,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     **fastapi: Any,
@@ -40,7 +42,8 @@ def create_app(
     """An application with `/startupz`, `/healthz`, `/readyz` and `/metrics`, problems for errors, and bounded bodies.
 
     `bus` and `checks` decide `/readyz`; the `Readiness` is at `app.state.readiness`, where `serve` marks the
-    drain. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interactive documentation is at
+    drain. When one of the `endless` tasks has ended, neither `/readyz` nor `/healthz`
+    is content. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interactive documentation is at
     `/docs` unless `docs_url` says otherwise.
     """
     options: dict[str, Any] = {
@@ -49,7 +52,8 @@ def create_app(
         "redoc_url": None,
     }
     app = FastAPI(lifespan=lifespan, telemetry=_NO_TELEMETRY, **{**options, **fastapi})
-    readiness = Readiness(bus, checks)
+    ended: Check = endless.problems if endless is not None else tuple
+    readiness = Readiness(bus, [*checks, ended])
     app.state.service = service
     app.state.readiness = readiness
     metrics.BUILD_INFO.labels(version("offhook")).set(1)
@@ -65,11 +69,14 @@ def create_app(
         return JSONResponse({"started": started, "problems": list(found)}, 200 if started else 503)
 
     @app.get("/healthz", include_in_schema=False)
-    async def healthz() -> dict[str, str]:
-        """The process lives and its event loop turns. Says nothing about others: a restart would not help
-        them.
+    async def healthz() -> JSONResponse:
+        """The process lives, its event loop turns, and what should run in it for ever does. Says nothing about others: a
+        restart would not help them.
         """
-        return {"status": "ok", "service": service}
+        found = list(ended())
+        if found:
+            return JSONResponse({"status": "broken", "service": service, "problems": found}, 503)
+        return JSONResponse({"status": "ok", "service": service})
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> JSONResponse:

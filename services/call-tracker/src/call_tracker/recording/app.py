@@ -1,6 +1,5 @@
 """The recorder's process: `python -m call_tracker record`."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from call_tracker.store.store import Clock
 from offhook.bus import Bus
 from offhook.database import until_prepared
 from offhook.http import Readiness, create_app
+from offhook.tasks import EndlessTasks
 from offhook.topics import MEDIA_TAPS
 
 SERVICE: Final = "recorder"
@@ -68,7 +68,7 @@ def build(settings: RecorderSettings, bus: Bus, clock: Clock) -> FastAPI:
         longest_retry_s=5.0,  # a storage that is back is caught up with before the topic forgets
         session_timeout_s=6.0,
     )
-    tasks: list[asyncio.Task[None]] = []
+    endless = EndlessTasks()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,17 +76,12 @@ def build(settings: RecorderSettings, bus: Bus, clock: Clock) -> FastAPI:
         await until_prepared(database, migrate=settings.auto_prepare, waiting=readiness.wait_for)
         try:
             await bus.start()
-            tasks.append(asyncio.create_task(recorder.run(), name="recorder"))
+            endless.start(recorder.run(), "recorder")
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await endless.stop()
             await bus.stop()
             await database.close()
 
-    def stopped() -> list[str]:
-        return [f"{task.get_name()} has stopped: restart the process" for task in tasks if task.done()]
-
     bus.add_check(recorder.problems)
-    return create_app(SERVICE, bus, checks=[stopped], lifespan=lifespan, docs_url=None, openapi_url=None)
+    return create_app(SERVICE, bus, endless=endless, lifespan=lifespan, docs_url=None, openapi_url=None)
