@@ -17,8 +17,9 @@ import structlog
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from media_bridge.admission import Refusal, admit
-from media_bridge.call import MAX_CARRIER_MESSAGE, SHUTDOWN, SUPERSEDED, Call
+from media_bridge.call import MAX_CARRIER_MESSAGE, Call
 from media_bridge.conversation import Conversation, Limits, LoopLag
+from media_bridge.endings import SHUTDOWN, SUPERSEDED
 from media_bridge.facts import Teller
 from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings

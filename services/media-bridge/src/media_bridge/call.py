@@ -9,24 +9,37 @@ one counts.
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 import structlog
 
 from media_bridge.admission import Admission, Granted, Refusal, configuration_of, verify_start
-from media_bridge.agent_links import CallDescription, link_for, subprotocol_for
-from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
+from media_bridge.agent_keeper import AgentKeeper
+from media_bridge.agent_links import CallDescription
 from media_bridge.control import CallControl
 from media_bridge.conversation import Conversation
+from media_bridge.endings import (
+    AGENT_JOINED,
+    AGENT_UNREACHABLE,
+    CARRIER_CLOSED,
+    CARRIER_LOST,
+    CARRIER_PROTOCOL,
+    CARRIER_SILENT,
+    CARRIER_STOP,
+    SHUTDOWN,
+    SUPERSEDED,
+    Ending,
+    agent_hangup,
+)
 from media_bridge.facts import SessionFacts
 from media_bridge.session_trace import SessionTrace
-from media_bridge.shared_state import Claim, Prior
-from media_bridge.sockets import ABNORMAL, NO_STATUS, MessageSocket
+from media_bridge.shared_state import Prior
+from media_bridge.sockets import ABNORMAL, MessageSocket
 from media_bridge.stream_tap import StreamTap
 from offhook.agentlink import pcm
-from offhook.events import EventData, HangUpNotice, Party
+from offhook.events import EventData, HangUpNotice
 from offhook.identities import inbound_run_id
 from offhook.providers.base import Frame as Message
 from offhook.providers.base import Ignored, MediaError, StreamStarted
@@ -49,35 +62,6 @@ _MAX_EARLY_NOTICES: Final = 10
 # often it takes some tenths of a second, and whoever carries it out tells when it does not succeed at once; so only when
 # nobody carries it out the caller hears nothing for so long.
 _COMMAND_S: Final = 5.0
-_LONGEST_PAUSE_S: Final = 4.0
-# An agent that keeps a call for so long works: what was tried in vain before is forgiven.
-_PROVEN_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a session is over. `reason` stands in `MediaStopped`, `told_agent` in the agent's `stop`."""
-
-    reason: str
-    ended_by: Party
-    told_agent: str
-    words: str = ""
-
-
-# The documented reasons of MediaStopped.
-CARRIER_STOP: Final = Ending("carrier-stop", Party.CARRIER, "caller-hangup")
-CARRIER_CLOSED: Final = Ending("carrier-closed", Party.CARRIER, "caller-hangup")
-CARRIER_LOST: Final = Ending("carrier-lost", Party.CARRIER, "carrier-lost")
-CARRIER_SILENT: Final = Ending("carrier-silent", Party.CARRIER, "carrier-lost")
-CARRIER_PROTOCOL: Final = Ending("carrier-protocol", Party.CARRIER, "carrier-lost")
-AGENT_UNREACHABLE: Final = Ending("agent-unreachable", Party.PLATFORM, "shutdown")
-SUPERSEDED: Final = Ending("superseded", Party.PLATFORM, "superseded")
-SHUTDOWN: Final = Ending("shutdown", Party.PLATFORM, "shutdown")
-AGENT_JOINED: Final = Ending("agent-joined", Party.AGENT, "transfer")
-
-
-def agent_hangup(words: str) -> Ending:
-    return Ending("agent-hangup", Party.AGENT, "agent-hangup", words)
 
 
 class Call(MessageSocket):
@@ -95,7 +79,7 @@ class Call(MessageSocket):
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._conversation: Conversation | None = None
         self._tap: StreamTap | None = None
-        self._agent: AgentSocket | None = None
+        self._agents: AgentKeeper | None = None
         self._facts: SessionFacts | None = None
         self._control: CallControl | None = None
         self._early_notices: list[EventData] = []
@@ -353,15 +337,26 @@ class Call(MessageSocket):
         gauge = metrics.MEDIA_SESSIONS.labels(configuration.provider, workflow.agent_protocol)
         gauge.inc()
         _log.info("media-started", provider=configuration.provider, epoch=claim.epoch)
+        self._agents = keeper = AgentKeeper(
+            bridge,
+            workflow,
+            description,
+            claim,
+            conversation=conversation,
+            control=self._control,
+            facts=facts,
+            trace=self._trace,
+            exemplar=self._exemplar,
+        )
+
         agents = asyncio.create_task(
-            self._keep_an_agent(description, claim, facts, transfer is not None),
-            name=f"agent of {self.workflow_run_id}",
+            keeper.run(transferred=transfer is not None), name=f"agent of {self.workflow_run_id}"
         )
         try:
             waited_for: set[asyncio.Future[Any]] = {agents, self._ending}
             await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
             if not self._ending.done():
-                agents.result()  # it ends without an ending only by a fault of ours
+                self.end(agents.result())
         finally:
             agents.cancel()
             await asyncio.wait({agents})
@@ -390,116 +385,6 @@ class Call(MessageSocket):
             metadata={**workflow.metadata, **prior.metadata},
         )
 
-    async def _keep_an_agent(
-        self, call: CallDescription, claim: Claim, facts: SessionFacts, transferred: bool
-    ) -> None:
-        """Dial until an agent takes the call, and again when it is lost. Ends with `end`.
-
-        `transferred`: the call comes back from a transfer."""
-        conversation, settings = self._conversation, self._bridge.settings
-        assert conversation is not None
-        resume: pcm.Resume | None = None
-        if claim.epoch > 1 or transferred:
-            resume = pcm.Resume(
-                epoch=claim.epoch,
-                reason="transfer" if transferred else "bridge-lost",
-                elapsed_ms=claim.elapsed_ms,
-                heard_ms=claim.heard_ms,
-            )
-        in_vain, attempt = 0, 0
-        loop = asyncio.get_running_loop()
-        comfort = loop.call_later(settings.comfort_after_s, lambda: conversation.comfort(time.monotonic()))
-        try:
-            while True:
-                attempt += 1
-                began = time.monotonic()
-                try:
-                    self._agent = agent = await self._dial(conversation, attempt, again=resume is not None)
-                except AgentUnreachableError as error:
-                    in_vain += 1
-                    metrics.AGENT_CONNECTS.labels(
-                        self._admission.workflow.agent_protocol, error.outcome
-                    ).inc()
-                    _log.warning("agent-unreachable", attempt=attempt, reason=str(error))
-                    facts.agent_lost(attempt, str(error))
-                else:
-                    comfort.cancel()
-                    now = time.monotonic()
-                    self._take(call, agent, conversation, facts, attempt, now - began, resume, claim)
-                    with self._trace.agent(attempt) as lost:
-                        code = await agent.closed
-                        if code not in (_NORMAL, NO_STATUS):
-                            lost(code)
-                    gone = time.monotonic()
-                    heard_ms = conversation.detach(gone)
-                    if code in (_NORMAL, NO_STATUS):
-                        self.end(agent_hangup("the agent closed the connection"))
-                        return
-                    in_vain = 0 if gone - now >= _PROVEN_S else in_vain + 1
-                    _log.warning("agent-lost", attempt=attempt, code=code)
-                    facts.agent_lost(attempt, f"the connection ended with {code}")
-                    metrics.AGENTS_LOST.labels(self._admission.workflow.agent_protocol).inc()
-                    resume = pcm.Resume(
-                        epoch=claim.epoch,
-                        reason="agent-lost",
-                        elapsed_ms=claim.elapsed_ms + conversation.elapsed_ms(gone),
-                        heard_ms=heard_ms,
-                    )
-                    comfort = loop.call_later(
-                        settings.comfort_after_s, lambda: conversation.comfort(time.monotonic())
-                    )
-                if in_vain >= settings.agent_attempts:
-                    self.end(AGENT_UNREACHABLE)
-                    return
-                if in_vain:
-                    await asyncio.sleep(min(_LONGEST_PAUSE_S, settings.agent_retry_s * 2 ** (in_vain - 1)))
-        finally:
-            comfort.cancel()
-
-    async def _dial(self, conversation: Conversation, attempt: int, *, again: bool) -> AgentSocket:
-        settings = self._bridge.settings
-        # The newest record: an operator may have moved the agent since the call began.
-        workflow = (
-            self._bridge.records.workflow(self._admission.workflow.workflow_id) or self._admission.workflow
-        )
-        with self._trace.dialling(workflow.agent_url, attempt, again=again or attempt > 1) as traceparent:
-            headers = self._bridge.records.agent_headers(workflow)
-            if headers is None:
-                raise AgentUnreachableError(
-                    "error", "the workflow's sealed headers do not open with this process's keyring"
-                )
-            return await dial(
-                conversation,
-                workflow.agent_url,
-                headers,
-                subprotocol=subprotocol_for(self._admission.workflow),
-                traceparent=traceparent,
-                timeout_s=settings.agent_connect_timeout_s,
-                ping_s=settings.agent_ping_s,
-                hosts=settings.allowed_agents,
-            )
-
-    def _take(
-        self,
-        call: CallDescription,
-        agent: AgentSocket,
-        conversation: Conversation,
-        facts: SessionFacts,
-        attempt: int,
-        seconds: float,
-        resume: pcm.Resume | None,
-        claim: Claim,
-    ) -> None:
-        workflow = self._admission.workflow
-        assert self._control is not None
-        link = link_for(workflow, self._control.describe(call), f"{claim.epoch}/{attempt}")
-        conversation.attach(link, agent.write, time.monotonic(), resume)
-        metrics.AGENT_CONNECTS.labels(workflow.agent_protocol, "connected").inc()
-        metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds, self._exemplar)
-        if resume is not None:
-            metrics.MEDIA_RESUMES.labels(resume.reason).inc()
-        facts.agent_connected(attempt, workflow.agent_protocol, link.sample_rate, seconds * 1000)
-
     async def _finish(self, ending: Ending, facts: SessionFacts) -> None:
         conversation, state, run = self._conversation, self._bridge.state, self.workflow_run_id
         assert conversation is not None
@@ -513,8 +398,8 @@ class Call(MessageSocket):
         if self._tap is not None:
             self._tap.close(now)
             self._tap = None
-        if self._agent is not None:
-            self._agent.close(_NORMAL)
+        if self._agents is not None:
+            self._agents.close()
         # The mark comes before the close: the carrier asks for instructions as soon as the socket is closed.
         if ending.reason == "agent-hangup":
             marked = await state.mark_ended(run)

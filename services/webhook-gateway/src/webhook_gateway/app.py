@@ -19,6 +19,7 @@ from webhook_gateway.audit import AuditTrail
 from webhook_gateway.credentials import CredentialBook
 from webhook_gateway.directory import Records
 from webhook_gateway.gateway import Gateway
+from webhook_gateway.instructing import Instructor
 from webhook_gateway.policy import Limits
 from webhook_gateway.refusals import Refusals
 from webhook_gateway.replays import Replays
@@ -53,12 +54,10 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
         bus=bus, outlet=outlet, records=records, verifier=verifier, state=state, keyring=keyring
     )
     bus.consume(WEBHOOK_REPLAYS, group=SERVICE, handler=replays.take, batch_size=20)
-    gateway = Gateway(
+    instructor = Instructor(
         records=records,
-        verifier=verifier,
         state=state,
         outlet=outlet,
-        audit=audit,
         tokens=MediaTokens.parse(settings.token_key),
         limits=Limits(per_window=settings.reconnect_limit),
         token_ttl_s=settings.media_token_ttl_s,
@@ -67,6 +66,9 @@ def build(settings: GatewaySettings, bus: Bus) -> FastAPI:
             user_max_concurrent=settings.user_max_concurrent_calls,
             user_max_per_s=settings.user_max_calls_per_s,
         ),
+    )
+    gateway = Gateway(
+        records=records, verifier=verifier, state=state, outlet=outlet, audit=audit, instructor=instructor
     )
 
     @asynccontextmanager

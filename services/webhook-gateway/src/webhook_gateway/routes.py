@@ -12,7 +12,8 @@ from offhook.http.observation import Observation
 from offhook.http.problems import problem_response
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, TELEPHONY_PREFIX, is_id
 from offhook.providers.base import HttpAnswer
-from webhook_gateway.gateway import Gateway, Outcome, Target
+from webhook_gateway.arrivals import Outcome, Target
+from webhook_gateway.gateway import Gateway
 from webhook_gateway.intake import DisconnectedError, IntakeError, discard, take
 
 _METHODS: Final = ("GET", "POST")
