@@ -105,7 +105,7 @@ async def test_a_deleted_configuration_lets_its_numbers_go_with_the_credentials_
 
 
 async def test_what_somebody_else_has_set_since_stays(board: Board) -> None:
-    account = board.accounts[SID].own(ONE)
+    account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old", VoiceMethod="GET")
     main = await board.configure()
     number = await board.add(main, ONE)
     await board.settle()
@@ -113,6 +113,7 @@ async def test_what_somebody_else_has_set_since_stays(board: Board) -> None:
     await board.numbers.delete("ada", main, number)
     await board.settle()
     assert account.lines[ONE].settings["VoiceUrl"] == "https://them.example/new"
+    assert account.lines[ONE].settings["VoiceMethod"] == "POST"
     assert account.lines[ONE].settings["StatusCallback"] == ""
 
 
@@ -366,6 +367,21 @@ async def test_an_application_that_is_wanted_again_while_it_is_set_back_has_not_
 
 async def _dies(*_: object) -> None:
     raise OSError("killed")
+
+
+@on_sqlite
+async def test_the_method_of_an_applications_own_address_stays_with_it(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key), repair_drift=False)
+    number = await board.add(main, ONE)
+    await board.settle()
+    account.shared["answer_url"] = "https://them.example/new"
+    await board.change(main, number, active=False)
+    await board.settle()
+    moved = {"answer_url": "https://them.example/new", "answer_method": "POST"}
+    assert account.shared == THEIRS | moved
 
 
 # --- a number that goes from one application of an account to another

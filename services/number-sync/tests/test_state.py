@@ -36,6 +36,10 @@ def equal(setting: str, one: str, other: str) -> bool:
     return one == other
 
 
+def url_of(setting: str) -> str | None:
+    return "VoiceUrl" if setting == "VoiceMethod" else None
+
+
 def look(
     standing: Standing,
     wanted: dict[str, str],
@@ -140,10 +144,16 @@ def test_clear_trouble_is_a_failure_at_once() -> None:
 def test_what_was_there_before_is_put_back() -> None:
     before = {"VoiceUrl": "https://them.example/a", "VoiceMethod": "GET"}
     standing, _ = look(Standing(), WANTED, before)
-    assert restoration(standing.book, WANTED, same=equal) == before
+    assert restoration(standing.book, WANTED, same=equal, url_of=url_of) == before
     gone = state.released(standing, NO_WORKFLOW, now=7_000)
     assert (gone.state, gone.due_at) == ("detached", NEVER)
     assert gone.book.before == gone.book.ours == {}
+
+
+def test_the_method_of_an_address_that_somebody_else_has_entered_since_stays_with_it() -> None:
+    standing, _ = look(Standing(), WANTED, {"VoiceUrl": "https://them.example/a", "VoiceMethod": "GET"})
+    moved = {**WANTED, "VoiceUrl": "https://them.example/b"}
+    assert restoration(standing.book, moved, same=equal, url_of=url_of) == {}
 
 
 def test_what_was_there_before_and_is_ours_by_now_is_emptied() -> None:
@@ -151,14 +161,14 @@ def test_what_was_there_before_and_is_ours_by_now_is_emptied() -> None:
     standing, _ = look(Standing(), {"VoiceUrl": "https://us.example/1"}, {"VoiceUrl": "https://us.example/2"})
     standing, _ = look(standing, {"VoiceUrl": "https://us.example/2"}, {"VoiceUrl": "https://us.example/1"})
     found = {"VoiceUrl": "https://us.example/2"}
-    assert restoration(standing.book, found, same=equal) == {"VoiceUrl": ""}
+    assert restoration(standing.book, found, same=equal, url_of=url_of) == {"VoiceUrl": ""}
 
 
 def test_an_address_of_ours_that_was_there_already_is_taken_away_and_a_method_is_not() -> None:
     """Entered by hand, or left there when the number was deleted here: nothing was ever pushed."""
     standing, push = look(Standing(), WANTED, WANTED)
     assert (standing.state, push, standing.book.before) == ("synced", {}, {})
-    assert restoration(standing.book, WANTED, same=equal) == {"VoiceUrl": ""}
+    assert restoration(standing.book, WANTED, same=equal, url_of=url_of) == {"VoiceUrl": ""}
     moved, push = look(standing, {**WANTED, "VoiceUrl": "https://us.example/2"}, WANTED)
     assert (push, moved.book.before) == ({"VoiceUrl": "https://us.example/2"}, {})
 
@@ -174,7 +184,7 @@ def test_a_password_in_somebodys_url_is_put_back_and_not_shown() -> None:
     found = {"VoiceUrl": "https://user:secret@them.example/a", "VoiceMethod": "POST"}
     standing, _ = look(Standing(), WANTED, found)
     assert "secret" not in repr(standing.book.differs)
-    assert restoration(standing.book, WANTED, same=equal) == {"VoiceUrl": found["VoiceUrl"]}
+    assert restoration(standing.book, WANTED, same=equal, url_of=url_of) == {"VoiceUrl": found["VoiceUrl"]}
 
 
 # --- whatever is found
@@ -244,12 +254,12 @@ def test_letting_go_touches_only_what_is_ours_and_leaves_nothing_of_ours(
     standing: Standing, found: dict[str, str]
 ) -> None:
     book = standing.book
-    back = restoration(book, found, same=equal)
+    back = restoration(book, found, same=equal, url_of=url_of)
     for setting, value in back.items():
         assert found.get(setting, "") in book.ours[setting]
         assert value in (book.before.get(setting, ""), "")
         assert value not in book.ours[setting]
-    assert restoration(book, {**found, **back}, same=equal) == {}
+    assert restoration(book, {**found, **back}, same=equal, url_of=url_of) == {}
 
 
 @given(lives(), theirs)
@@ -259,7 +269,7 @@ def test_what_others_have_set_stays_when_a_number_is_let_go(
     foreign = {
         setting: value for setting, value in found.items() if value not in standing.book.ours.get(setting, ())
     }
-    assert not foreign.keys() & restoration(standing.book, found, same=equal).keys()
+    assert not foreign.keys() & restoration(standing.book, found, same=equal, url_of=url_of).keys()
 
 
 @given(st.lists(lives(), max_size=4))

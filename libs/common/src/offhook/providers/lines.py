@@ -81,3 +81,6 @@ class Lines(Protocol):
 
     def same(self, setting: str, wanted: str, found: str) -> bool:
         """Whether two values of a setting mean the same to the provider."""
+
+    def url_of(self, setting: str) -> str | None:
+        """The setting with the URL that is asked by this HTTP method; None: the setting is no method of a URL."""

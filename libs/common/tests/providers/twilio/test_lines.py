@@ -39,6 +39,15 @@ def test_a_number_asks_reports_and_falls_back_here_by_post():
     assert wanted.shared == {}
 
 
+def test_each_method_belongs_to_its_url():
+    methods = {setting: LINES.url_of(setting) for setting in LINES.wanted({}, OURS).line}
+    assert {setting: url for setting, url in methods.items() if url} == {
+        "VoiceMethod": "VoiceUrl",
+        "VoiceFallbackMethod": "VoiceFallbackUrl",
+        "StatusCallbackMethod": "StatusCallback",
+    }
+
+
 def test_twilio_tries_again_after_silence_and_server_errors_within_its_fifteen_seconds():
     for setting in URLS:
         fragment = urlsplit(LINES.wanted({}, OURS).line[setting]).fragment

@@ -50,6 +50,20 @@ def test_settings_are_the_same_where_vonage_does_the_same(setting, wanted, found
 
 
 @pytest.mark.parametrize(
+    ("setting", "url"),
+    [
+        ("answer_method", "answer_url"),
+        ("fallback_answer_method", "fallback_answer_url"),
+        ("event_method", "event_url"),
+        ("event_url", None),
+        ("app_id", None),
+    ],
+)
+def test_each_method_belongs_to_its_url(setting, url):
+    assert LINES.url_of(setting) == url
+
+
+@pytest.mark.parametrize(
     ("settings", "voice", "code"),
     [
         ({"app_id": "app-1"}, True, None),

@@ -1,6 +1,7 @@
 """Setting back what we have set at a provider: what was there before, and nothing that is not ours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from number_sync.database import Database
 from number_sync.sync import store
@@ -14,13 +15,13 @@ async def release_line(account: AccountRequests, line: Line | None, book: Book) 
     `TroubleError`."""
     if line is None:
         return
-    same = account.adapter.lines.same
-    back = dict(restoration(book, line.settings, same=same))
+    left_of = _left_of(account, book)
+    back = dict(left_of(line.settings))
     if not back:
         return
     held = line
     after = await account.ask("set-line", lambda rest: rest.set_line(held, back))
-    if left := restoration(book, after.settings, same=same):
+    if left := left_of(after.settings):
         raise TroubleError(_kept(left))
 
 
@@ -41,16 +42,21 @@ async def release_shared(
     book = Book(*merged([stored, *known]))
     if needed or not book.ours:
         return
-    same = account.adapter.lines.same
-    back = dict(restoration(book, await account.ask("shared", lambda rest: rest.shared()), same=same))
+    left_of = _left_of(account, book)
+    back = dict(left_of(await account.ask("shared", lambda rest: rest.shared())))
     if back:
         async with database.write() as connection:
             await store.shared_unwanted(connection, provider, account_id)
         found = await account.ask("set-shared", lambda rest: rest.set_shared(back))
-        if left := restoration(book, found, same=same):
+        if left := left_of(found):
             raise TroubleError(_kept(left))
     async with database.write() as connection:
         await store.forget_shared(connection, provider, account_id)
+
+
+def _left_of(account: AccountRequests, book: Book) -> Callable[[Settings], Settings]:
+    rules = account.adapter.lines
+    return partial(restoration, book, same=rules.same, url_of=rules.url_of)
 
 
 def _kept(left: Settings) -> Obstacle:

@@ -39,6 +39,9 @@ STATES: Final[tuple[State, ...]] = ("pending", "synced", "drifted", "failed", "d
 Same = Callable[[str, str, str], bool]
 """Whether two values of a setting mean the same: (setting, one, other)."""
 
+UrlOf = Callable[[str], str | None]
+"""The setting with the URL that a setting is the HTTP method of; None for all others."""
+
 NEVER: Final = 2**53 - 1
 """A `due_at` that does not come: nothing is to be compared until something changes."""
 
@@ -143,11 +146,14 @@ def review(book: Book, wanted: Settings, found: Settings, *, same: Same, repair:
     )
 
 
-def restoration(book: Book, found: Settings, *, same: Same) -> Settings:
+def restoration(book: Book, found: Settings, *, same: Same, url_of: UrlOf) -> Settings:
     """What to set so that nothing of ours is left: what was there before, or '' (not set). Values that somebody else
-    has set stay."""
+    has set stay, and with a URL the method it is asked by: a method by itself is nobody's."""
     back: dict[str, str] = {}
     for setting in book.ours:
+        url = url_of(setting)
+        if url is not None and not book.is_ours(url, found.get(url, ""), same):
+            continue
         value = book.before.get(setting, "")
         if book.is_ours(setting, value, same):
             value = ""  # what was there then is an address of ours by now

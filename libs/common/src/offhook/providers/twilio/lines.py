@@ -12,6 +12,7 @@ from offhook.providers.obstacles import ObstacleCode, explained, obstacle, said
 
 URLS: Final = ("VoiceUrl", "VoiceFallbackUrl", "StatusCallback")
 METHODS: Final = ("VoiceMethod", "VoiceFallbackMethod", "StatusCallbackMethod")
+_URL_OF: Final = dict(zip(METHODS, URLS, strict=True))
 # What overrules our settings.
 OVERRULING: Final = ("VoiceApplicationSid", "TrunkSid", "VoiceReceiveMode")
 
@@ -114,6 +115,9 @@ class TwilioLines:
         if setting in URLS:
             return _url(wanted) == _url(found)
         return wanted.strip() == found.strip()
+
+    def url_of(self, setting: str) -> str | None:
+        return _URL_OF.get(setting)
 
 
 def _url(text: str) -> tuple[str, frozenset[tuple[str, frozenset[str]]]]:

@@ -20,6 +20,7 @@ WEBHOOKS: Final[Mapping[str, tuple[str, str]]] = {
 SIGNED: Final = "signed_callbacks"
 
 _DEFAULT_METHODS: Final = dict(WEBHOOKS.values())
+_URL_OF: Final = {method: url for url, (method, _) in WEBHOOKS.items()}
 # These two overrule the application. https://developer.vonage.com/en/api/numbers#updateANumber
 _FORWARDING: Final = {"sip": "a SIP address", "tel": "another telephone number"}
 
@@ -107,3 +108,6 @@ class VonageLines:
             # An id is a UUID: its letters have no case.
             return wanted.strip().lower() == found.strip().lower()
         return wanted.strip() == found.strip()
+
+    def url_of(self, setting: str) -> str | None:
+        return _URL_OF.get(setting)
