@@ -247,6 +247,10 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
     "no-startup-probe": (
         pods.probes, "the startupProbe", _container("recorder", lambda c: c.pop("startupProbe")),
     ),
+    "hangs-for-hours": (
+        pods.what_hangs_is_ended_soon, "up to 14460 s when it hangs",
+        _container("media-bridge", lambda c: c["livenessProbe"].pop("terminationGracePeriodSeconds", None)),
+    ),
     "short-grace": (
         pods.ends_in_order, "is killed after 600 s",
         _pod("media-bridge", lambda pod: pod.update(terminationGracePeriodSeconds=600)),
@@ -454,6 +458,11 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
         messaging.lag_is_of_our_group, "nobody reads as",
         _object("ScaledObject", "call-tracker",
                 lambda s: s["spec"]["triggers"][0]["metadata"].update(consumerGroup="tracker")),
+    ),
+    "name-of-one-namespace": (
+        messaging.lag_is_of_our_group, "KEDA asks in its own namespace",
+        _object("ScaledObject", "call-tracker",
+                lambda s: s["spec"]["triggers"][0]["metadata"].update(bootstrapServers="a.b:9093,offhook-kafka:9093")),
     ),
     "unknown-metric": (
         watching.autoscalers_count_what_exists, "nobody serves offhook_calls",

@@ -87,6 +87,9 @@ def lag_is_of_our_group(rendered: Rendered) -> Iterator[str]:
             bootstrap = environment["OFFHOOK_KAFKA_BOOTSTRAP"]
             if metadata["bootstrapServers"] != bootstrap:
                 yield f"the lag is asked for at {metadata['bootstrapServers']}, Kafka is at {bootstrap}"
+            for server in metadata["bootstrapServers"].split(","):
+                if "." not in server.partition(":")[0]:
+                    yield f"KEDA asks in its own namespace, where nobody is called {server}"
         if scaled["spec"]["maxReplicaCount"] > int(environment["OFFHOOK_PARTITIONS"] or 0):
             yield "more processes than partitions would wait"
 

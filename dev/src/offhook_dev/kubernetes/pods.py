@@ -18,6 +18,7 @@ _OUR_USER: Final = 10001
 _IN_FLIGHT_S: Final = 5  # offhook.http.server: what requests in flight get after the drain
 _MARGIN_S: Final = 10
 _ZONES: Final = 3
+_LONG_S: Final = 300  # nobody waits so long for a process that hangs
 _RESTRICTED_VOLUMES: Final = frozenset(
     {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret", "downwardAPI", "ephemeral"}
 )
@@ -106,6 +107,15 @@ def probes(rendered: Rendered) -> Iterator[str]:
             asked = container.get(probe, {}).get("httpGet", {})
             if asked.get("path") != path or asked.get("port") != health or health not in ports:
                 yield f"{name}: the {probe} is {asked}, expected {path} at the port {health}"
+
+
+def what_hangs_is_ended_soon(rendered: Rendered) -> Iterator[str]:
+    """A grace period for a drain is none for a process that has failed its liveness: it hears no SIGTERM and drains nothing."""
+    for workload in rendered.services():
+        name, pod, container = _parts(workload)
+        grace = pod.get("terminationGracePeriodSeconds", 30)
+        if container.get("livenessProbe", {}).get("terminationGracePeriodSeconds", grace) > _LONG_S:
+            yield f"{name} keeps its callers for up to {grace} s when it hangs"
 
 
 def ends_in_order(rendered: Rendered) -> Iterator[str]:
@@ -243,5 +253,6 @@ def _may_write_root(workload: Manifest) -> bool:
 
 
 POLICIES: Final = (
-    restricted, no_token, images, resources, probes, ends_in_order, disruption, calls_are_kept, spool_is_kept, replicas,
+    restricted, no_token, images, resources, probes, what_hangs_is_ended_soon, ends_in_order, disruption, calls_are_kept,
+    spool_is_kept, replicas,
 )  # fmt: skip
