@@ -342,11 +342,56 @@ def test_garbage_is_never_taken_for_an_answer(rest_api, credentials, action, bod
         {"count": 1, "numbers": {}},
         {"count": "1", "numbers": []},
         {"count": 300, "numbers": []},
+        {"count": 5, "numbers": []},
+        {"count": 3},
+        {"count": 2, "numbers": [{"msisdn": "15550001111", "country": "US"}]},
     ],
 )
 def test_a_page_with_something_else_in_it_is_not_half_believed(rest_api, credentials, page):
     rest_api.answer(200, page)
     assert told(refusal(VonageRest(credentials, rest_api.url).lines)) == "answer-unreadable"
+
+
+def paged(rest_api, credentials, *pages):
+    """A listing whose pages are answered one after the other."""
+    left = list(pages)
+    return VonageRest(credentials, rest_api.url, pace=lambda: rest_api.answer(200, left.pop(0)))
+
+
+def listed(*indices):
+    return [{"msisdn": f"1555000{index:04}", "country": "US"} for index in indices]
+
+
+def test_a_list_of_several_pages_is_believed_when_all_that_is_counted_was_seen(rest_api, credentials):
+    whole = paged(
+        rest_api,
+        credentials,
+        {"count": 102, "numbers": listed(*range(100))},
+        {"count": 102, "numbers": [*listed(100), {"msisdn": "12345", "country": "US"}]},
+    )
+    assert len(whole.lines()) == 101  # a short code is counted too
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ({"count": 150, "numbers": listed(100)}, "one number"),
+        ({"count": 150, "numbers": listed(*range(50, 100))}, "numbers of the page before"),
+        ({"count": 149, "numbers": listed(*range(101, 150))}, "one was released while the list was read"),
+    ],
+)
+def test_half_a_list_of_several_pages_is_not_believed(rest_api, credentials, second, why):
+    first = {"count": 150, "numbers": listed(*range(100))}
+    assert told(refusal(paged(rest_api, credentials, first, second).lines)) == "answer-unreadable"
+
+
+def test_a_number_that_is_found_is_believed_and_only_a_whole_list_says_that_it_is_not_there(
+    rest_api, credentials
+):
+    rest_api.answer(200, {"count": 2, "numbers": listed(1)})
+    rest = VonageRest(credentials, rest_api.url)
+    assert [line.e164 for line in rest.lines(["+15550000001"])] == ["+15550000001"]
+    assert told(refusal(lambda: rest.lines(["+15550000002"]))) == "answer-unreadable"
 
 
 def test_the_answer_of_another_application_is_not_believed(rest_api, credentials):

@@ -4,7 +4,7 @@ https://developer.vonage.com/en/api/application.v2, https://developer.vonage.com
 Blocking: run it in a thread. Imported by number-sync only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -103,15 +103,14 @@ class VonageSettings:
 
     def lines(self, e164s: Sequence[str] | None) -> list[Line]:
         if e164s is None or len(e164s) > MAX_ONE_BY_ONE:
-            found = self._listed({})
-            return found if e164s is None else [line for line in found if line.e164 in set(e164s)]
+            return [line for line in self._listed({}) if e164s is None or line.e164 in set(e164s)]
+        found = (self._line_of(e164) for e164 in e164s)
+        return [line for line in found if line is not None]
+
+    def _line_of(self, e164: str) -> Line | None:
         # 0: numbers that begin with the pattern.
-        return [
-            line
-            for e164 in e164s
-            for line in self._listed({"pattern": from_e164(e164), "search_pattern": 0})
-            if line.e164 == e164
-        ]
+        listed = self._listed({"pattern": from_e164(e164), "search_pattern": 0})
+        return next((line for line in listed if line.e164 == e164), None)
 
     def set_line(self, line: Line, settings: Settings) -> Line:
         """The answer says no more than "success", so the number is read again."""
@@ -119,7 +118,7 @@ class VonageSettings:
             raise ValueError(f"not settings of a Vonage number: {', '.join(sorted(unknown))}")
         form = {"country": line.country, "msisdn": from_e164(line.e164), **_to_send(line.settings, settings)}
         refusal = self._update(form)
-        found = next(iter(self.lines([line.e164])), None)
+        found = self._line_of(line.e164)
         if found is None:
             raise RestError("gone", "not-found", "Vonage does not list the number in this account")
         if refusal is not None:
@@ -149,22 +148,29 @@ class VonageSettings:
             raise RestError("busy", code, message)
         return RestError("rejected", code, message)
 
-    def _listed(self, filters: Mapping[str, Any]) -> list[Line]:
-        found: dict[tuple[str, str], Line] = {}
+    def _listed(self, filters: Mapping[str, Any]) -> Iterator[Line]:
+        """Raises at the end when it was not a whole list: only a whole list says that a number is not there."""
+        seen: set[tuple[str, str]] = set()
+        count = 0
         for index in range(1, _MAX_PAGES + 1):
             params = {**filters, "size": _PAGE_SIZE, "index": index}
             page = ask(_with_secret(self._json), "read", "GET", REST_HOST, "/account/numbers", params)
-            items, count = page.get("numbers", []), page.get("count", 0)
-            if not isinstance(items, list) or not isinstance(count, int) or (page and "count" not in page):
+            items, counted = page.get("numbers", []), page.get("count", 0)
+            if not isinstance(items, list) or not isinstance(counted, int) or (page and "count" not in page):
                 # `{}` is how an account without numbers answers; anything else has a count.
                 raise unreadable("read", "Vonage's answer is not a page of phone numbers")
-            for item in items:
-                if (line := _line(item)) is not None:
-                    found[line.country, line.reference] = line
-            if index * _PAGE_SIZE >= count:
-                return list(found.values())
-            if not items:
-                raise unreadable("read", f"Vonage counts {count} phone numbers and does not list them")
+            # A number that goes meanwhile moves another one to a page that was read already.
+            count = max(count, counted)
+            for line in map(_line, items):
+                # Short codes are listed and counted too.
+                if (line.country, line.reference) not in seen and line.e164.startswith("+"):
+                    yield line
+                seen.add((line.country, line.reference))
+            if items and index * _PAGE_SIZE < count:
+                continue
+            if len(seen) < count:
+                raise unreadable("read", f"Vonage counts {count} phone numbers and lists {len(seen)}")
+            return
         raise unreadable("read", f"Vonage's list of phone numbers has more than {_MAX_PAGES} pages")
 
 
@@ -191,20 +197,17 @@ def _to_send(found: Settings, changes: Settings) -> dict[str, str]:
     return {name: value for name, value in {**after, **changes}.items() if value}
 
 
-def _line(item: Any) -> Line | None:
-    """A phone number of an answer; None for what is none (a short code)."""
+def _line(item: Any) -> Line:
+    """A phone number of an answer, or a short code: that is not E.164."""
     fields = item if isinstance(item, dict) else {}
     msisdn, country = fields.get("msisdn"), fields.get("country")
     if not (isinstance(msisdn, str) and msisdn and isinstance(country, str)):
         raise unreadable("read", "Vonage's answer has something that is not a phone number")
-    e164 = to_e164(msisdn)
-    if not e164.startswith("+"):
-        return None
     features = fields.get("features")
     voice = not isinstance(features, list) or "VOICE" in features
     settings = {name: str(fields[name]) for name in _KEPT if isinstance(fields.get(name), str)}
     settings.setdefault("app_id", _old_link(settings))
-    return Line(e164, msisdn, msisdn, voice, settings, country)
+    return Line(to_e164(msisdn), msisdn, msisdn, voice, settings, country)
 
 
 def _old_link(settings: Settings) -> str:
