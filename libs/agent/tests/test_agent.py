@@ -182,6 +182,25 @@ async def test_an_agent_that_fails_closes_as_failed_so_that_the_bridge_dials_aga
     assert "the model is gone" in caplog.text
 
 
+async def test_a_function_for_an_event_that_fails_closes_as_failed_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Agent()
+
+    @agent.on_call
+    async def answer(call: Call) -> None:
+        @call.on_answered_by
+        def hear(result: protocol.AnswerResult) -> None:
+            raise RuntimeError("the model is gone")
+
+        await asyncio.Event().wait()
+
+    async with calling(agent) as bridge:
+        await bridge.socket.send(bridge.side.answered_by("human"))
+        assert await bridge.closed() == 1011
+    assert "the model is gone" in caplog.text
+
+
 async def test_when_the_call_ends_iterators_end_and_waiting_raises() -> None:
     agent, ends = Agent(), asyncio.Queue[str]()
 

@@ -70,8 +70,10 @@ def test_the_metadata_cannot_hide_what_the_call_is() -> None:
 
 def test_a_parameter_longer_than_twilio_allows_is_left_out() -> None:
     call = CallDescription("r1", "w1", "u1", "twilio", "AC1", "CA1", "inbound", metadata={"novel": "x" * 600})
-    start = spoken(TwilioLink(call, "1").open(None))[1]["start"]
+    link = TwilioLink(call, "1")
+    start = spoken(link.open(None))[1]["start"]
     assert "novel" not in start["customParameters"]
+    assert link.left_out == ("novel",)
 
 
 def test_a_twilio_agent_gets_whole_frames_of_20_ms() -> None:

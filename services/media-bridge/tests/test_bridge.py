@@ -274,6 +274,18 @@ async def test_messages_nobody_knows_do_not_disturb_a_call(rig: Any, agent: Any)
     assert not caller.closed.is_set()
 
 
+async def test_more_audio_than_one_message_may_hold_is_refused_and_the_agent_stays(
+    rig: Any, agent: Any
+) -> None:
+    await rig.call()
+    connection = await agent.connection()
+    await connection.hears("start")
+    await connection.send(bytes(1_680_000))  # 35 seconds at 24 kHz
+    assert (await connection.hears("error"))["code"] == "bad-audio"
+    assert not connection.closed.is_set()
+    assert rig.events(AgentLost) == []
+
+
 async def test_what_the_caller_says_before_the_agent_answers_is_heard(running: Any, agent: Any) -> None:
     agent.refuse_with = 503
     async with running(agent_retry_s=0.2, agent_attempts=20) as rig:
@@ -593,6 +605,27 @@ async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
     assert await caller.ends() == 1000
     (stopped,) = await rig.tells(MediaStopped)
     assert stopped.reason == "agent-hangup"
+
+
+@pytest.mark.parametrize("provider", ["twilio", "vonage"])
+async def test_a_hang_up_that_the_provider_did_not_do_ends_with_the_stream(
+    rig: Any, agent: Any, redis_url: str, provider: str
+) -> None:
+    caller = await rig.call(provider)
+    connection = await agent.connection()
+    await connection.hears("start")
+    (started,) = await rig.tells(MediaStarted)
+    run = started.workflow_run_id
+    refused = HangUpNotice(workflow_run_id=run, reason="credentials")
+    await rig.bus.publish(
+        CALL_NOTICES, new_event(refused, source="/test", time=datetime.now(UTC), subject=run)
+    )
+    assert await caller.ends() == 1000
+    assert await marked(redis_url, f"offhook:ended:{run}")
+    assert await connection.hears("stop") == {"event": "stop", "reason": "caller-hangup"}
+    (stopped,) = await rig.tells(MediaStopped)
+    assert (stopped.reason, stopped.ended_by) == ("hang-up-ordered", Party.PLATFORM)
+    assert rig.commands() == []
 
 
 async def test_a_twilio_bot_hangs_up_by_closing_its_socket(rig: Any, twilio_bot: Any, redis_url: str) -> None:

@@ -130,13 +130,15 @@ class Agent:
         listening = asyncio.create_task(self._listen(call, connection))
         try:
             await asyncio.wait({talking, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if not talking.done():
+            if not talking.done() and listening.exception() is None:
                 await asyncio.wait({talking}, timeout=_FINISH_WITHIN_S)
         finally:
             for task in (talking, listening):
                 task.cancel()
             await asyncio.wait({talking, listening})
-        failure = None if talking.cancelled() else talking.exception()
+        # What was registered for single events fails in `listening`.
+        failures = [task.exception() for task in (listening, talking) if not task.cancelled()]
+        failure = next((each for each in failures if each is not None), None)
         if failure is not None and not isinstance(failure, CallEnded | ConnectionClosed):
             _log.error("the agent failed in call %s", call.workflow_run_id, exc_info=failure)
             await connection.close(1011, "the agent failed")

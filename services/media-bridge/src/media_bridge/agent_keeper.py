@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from media_bridge.agent_links import CallDescription, link_for, subprotocol_for
-from media_bridge.agent_socket import AgentSocket, AgentUnreachableError, dial
+from media_bridge.agent_socket import MESSAGE_TOO_BIG, AgentSocket, AgentUnreachableError, dial
 from media_bridge.control import CallControl
 from media_bridge.conversation import Conversation
 from media_bridge.endings import AGENT_UNREACHABLE, Ending, agent_hangup
@@ -16,6 +16,7 @@ from media_bridge.session_trace import SessionTrace
 from media_bridge.shared_state import Claim
 from media_bridge.sockets import NO_STATUS
 from offhook.agentlink import pcm
+from offhook.identities import new_id
 from offhook.records import WorkflowRecord
 from offhook.telemetry import metrics
 
@@ -102,7 +103,8 @@ class AgentKeeper:
                         return agent_hangup("the agent closed the connection")
                     in_vain = 0 if gone - now >= _PROVEN_S else in_vain + 1
                     _log.warning("agent-lost", attempt=attempt, code=code)
-                    self._facts.agent_lost(attempt, f"the connection ended with {code}")
+                    why = ": a message was larger than 4 MiB" if code == MESSAGE_TOO_BIG else ""
+                    self._facts.agent_lost(attempt, f"the connection ended with {code}{why}")
                     metrics.AGENTS_LOST.labels(self._workflow.agent_protocol).inc()
                     resume = pcm.Resume(
                         epoch=claim.epoch,
@@ -147,8 +149,10 @@ class AgentKeeper:
 
     def _take(self, agent: AgentSocket, attempt: int, seconds: float, resume: pcm.Resume | None) -> None:
         workflow = self._workflow
-        link = link_for(workflow, self._control.describe(self._call), f"{self._claim.epoch}/{attempt}")
+        link = link_for(workflow, self._control.describe(self._call), new_id())
         self._conversation.attach(link, agent.write, time.monotonic(), resume)
+        if link.left_out:
+            _log.warning("parameters-left-out", names=link.left_out)
         metrics.AGENT_CONNECTS.labels(workflow.agent_protocol, "connected").inc()
         metrics.AGENT_CONNECT_SECONDS.labels(workflow.agent_protocol).observe(seconds, self._exemplar)
         if resume is not None:

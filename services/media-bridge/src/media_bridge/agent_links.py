@@ -59,6 +59,8 @@ class AgentLink(Protocol):
 
     encoding: Encoding
     sample_rate: int
+    left_out: tuple[str, ...]
+    """Names of what `open` could not tell, because the protocol has no room for it."""
 
     def open(self, resume: pcm.Resume | None) -> list[Frame]: ...
 
@@ -89,6 +91,7 @@ class PcmLink:
     """An agent that speaks `offhook.pcm.v1`."""
 
     encoding: Encoding = "pcm_s16le"
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, call: CallDescription, sample_rate: int) -> None:
         self.sample_rate = sample_rate
@@ -159,10 +162,11 @@ class TwilioLink:
     encoding: Encoding = "mulaw"
     sample_rate = 8000
 
-    def __init__(self, call: CallDescription, attempt: str) -> None:
-        """`attempt` tells this connection from the call's others: each is a stream of its own."""
+    def __init__(self, call: CallDescription, connection: str) -> None:
+        """`connection` tells this one from the call's others: each is a stream of its own."""
         self._call = call
-        self._stream_sid = "MZ" + derived_id("stream", call.workflow_run_id, attempt)
+        self._stream_sid = "MZ" + derived_id("stream", call.workflow_run_id, connection)
+        self.left_out: tuple[str, ...] = ()
         self._carrier = self._play_twilio(None)
 
     def open(self, resume: pcm.Resume | None) -> list[Frame]:
@@ -252,7 +256,9 @@ class TwilioLink:
                 "replayed_ms": resume.replayed_ms,
             }
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
-        return {name: text for name, text in texts.items() if len(name) + len(text) <= _MAX_PARAMETER}
+        fitting = {name: text for name, text in texts.items() if len(name) + len(text) <= _MAX_PARAMETER}
+        self.left_out = tuple(texts.keys() - fitting.keys())
+        return fitting
 
 
 def _sid(prefix: str, text: str) -> str:
@@ -269,8 +275,8 @@ def subprotocol_for(workflow: WorkflowRecord) -> str | None:
     return pcm.SUBPROTOCOL if workflow.agent_protocol == "pcm" else None
 
 
-def link_for(workflow: WorkflowRecord, call: CallDescription, attempt: str) -> AgentLink:
+def link_for(workflow: WorkflowRecord, call: CallDescription, connection: str) -> AgentLink:
     """The link the workflow's agent speaks."""
     if workflow.agent_protocol == "twilio":
-        return TwilioLink(call, attempt)
+        return TwilioLink(call, connection)
     return PcmLink(call, workflow.sample_rate)

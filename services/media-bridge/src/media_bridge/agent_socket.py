@@ -25,8 +25,10 @@ _OWN_HEADERS: Final = frozenset(
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]{0,4096}")
 
-# base64 and JSON make a third more of the same audio.
-_MAX_MESSAGE: Final = MAX_AUDIO * 3 // 2
+# Longer than what may be in a message, so that too much audio at once is an error that the agent is told, and not the end
+# of its connection. Bots of Twilio's, which takes any size, may say six minutes at once.
+_MAX_MESSAGE: Final = 4 * MAX_AUDIO
+MESSAGE_TOO_BIG: Final = 1009
 
 
 class AgentUnreachableError(Exception):

@@ -28,6 +28,7 @@ from media_bridge.endings import (
     CARRIER_PROTOCOL,
     CARRIER_SILENT,
     CARRIER_STOP,
+    HANG_UP_ORDERED,
     SHUTDOWN,
     SUPERSEDED,
     Ending,
@@ -119,6 +120,9 @@ class Call(MessageSocket):
         """News of this call, most of them for its agent."""
         if isinstance(notice, HangUpNotice):
             self._not_ended.set()
+            if self._facts is not None:
+                # Whoever ordered it: the provider did not do it, so the stream's end has to.
+                self.end(HANG_UP_ORDERED)
         elif self._control is not None:
             self._control.take_notice(notice)
         elif len(self._early_notices) < _MAX_EARLY_NOTICES:
@@ -390,8 +394,8 @@ class Call(MessageSocket):
         assert conversation is not None
         now = time.monotonic()
         heard_ms = conversation.heard_ms(now)
-        if ending.reason == "agent-hangup" or ending in (AGENT_UNREACHABLE, AGENT_JOINED):
-            # What this session's agent does decides about the call only while no later session has it.
+        if ending.reason == "agent-hangup" or ending in (AGENT_UNREACHABLE, AGENT_JOINED, HANG_UP_ORDERED):
+            # What happens in this session decides about the call only while no later session has it.
             (mine,) = await state.renew([(run, self._epoch, heard_ms)])
             ending = ending if mine else SUPERSEDED
         conversation.close(ending.told_agent, now)
@@ -411,6 +415,8 @@ class Call(MessageSocket):
                 await _first_of(self.gone)
             elif self._admission.adapter.closing_is_a_fault:
                 await _first_of(self.gone, self._not_ended)
+        elif ending is HANG_UP_ORDERED:
+            await state.mark_ended(run)
         elif ending is AGENT_JOINED:
             await state.mark_join(run)
         elif ending is AGENT_UNREACHABLE:

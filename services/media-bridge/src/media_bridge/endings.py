@@ -25,6 +25,7 @@ CARRIER_PROTOCOL: Final = Ending("carrier-protocol", Party.CARRIER, "carrier-los
 AGENT_UNREACHABLE: Final = Ending("agent-unreachable", Party.PLATFORM, "shutdown")
 SUPERSEDED: Final = Ending("superseded", Party.PLATFORM, "superseded")
 SHUTDOWN: Final = Ending("shutdown", Party.PLATFORM, "shutdown")
+HANG_UP_ORDERED: Final = Ending("hang-up-ordered", Party.PLATFORM, "caller-hangup")
 AGENT_JOINED: Final = Ending("agent-joined", Party.AGENT, "transfer")
 
 

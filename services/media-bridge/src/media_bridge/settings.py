@@ -70,7 +70,7 @@ class BridgeSettings(AgentDiallerSettings):
     )
     max_agent_audio_s: int = Field(60, ge=1, le=600, description="agent audio held for one call")
     caller_memory_s: float = Field(
-        4.0, ge=0.2, le=30, description="caller audio remembered for an agent that comes late or takes over"
+        4.0, ge=0.2, le=15, description="caller audio remembered for an agent that comes late or takes over"
     )
     max_tap_mb: int = Field(
         32,

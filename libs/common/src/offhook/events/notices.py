@@ -35,7 +35,7 @@ class DigitsNotice(CallEventData):
 
 
 class HangUpNotice(CallEventData):
-    """The provider has not ended the call when it was asked to: the bridge need not wait for it."""
+    """The provider has not ended the call when it was asked to: the bridge ends the stream instead."""
 
     TYPE: ClassVar[str] = "notice.hangup.v1"
     reason: str
