@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from offhook.http import ListenError, create_app, serve
 from offhook.settings import ServiceSettings
+from offhook_dev.ports import free_port
 
 _SERVICE = """
 import asyncio, os, sys
@@ -67,6 +68,7 @@ async def call(socket: WebSocket):
 
 @app.get("/slow")
 async def slow():
+    print("asked", flush=True)
     await asyncio.sleep(1)
     return "done"
 
@@ -84,9 +86,7 @@ run(app, settings, drain=drain)
 
 class Service:
     def __init__(self, *arguments: str, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVICE, *arguments],
             env={**os.environ, "OFFHOOK_LISTEN_PORT": str(self.port), **environment},
@@ -95,8 +95,8 @@ class Service:
             text=True,
         )
         self._answering = "/healthz" if "waiting" in arguments else "/readyz"
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
-        deadline = time.monotonic() + 30
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=30)
+        deadline = time.monotonic() + 90
         while not self._answers():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
@@ -112,14 +112,18 @@ class Service:
         self.process.send_signal(number)
 
     def until_not_ready(self) -> httpx.Response:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (answer := self.http.get("/readyz")).status_code == 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         return answer
 
+    def next_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
     def ended(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=90)
         return self.process.returncode, out, err
 
 
@@ -181,11 +185,12 @@ def test_a_second_signal_cuts_the_drain_short() -> None:
 
 
 def test_it_goes_on_while_load_balancers_take_notice() -> None:
-    with service(OFFHOOK_DRAIN_DELAY_S="1") as running:
+    with service(OFFHOOK_DRAIN_DELAY_S="60") as running:
         running.tell(signal.SIGTERM)
         assert running.until_not_ready().status_code == 503
-        fresh = httpx.get(f"http://127.0.0.1:{running.port}/healthz", trust_env=False)
+        fresh = httpx.get(f"http://127.0.0.1:{running.port}/healthz", trust_env=False, timeout=30)
         assert fresh.status_code == 200
+        running.tell(signal.SIGTERM)
         code, _, err = running.ended()
     assert code == 0, err
 
@@ -205,7 +210,7 @@ def test_from_the_signal_on_no_proxy_keeps_a_connection_for_its_next_request() -
 def test_a_request_in_flight_is_answered() -> None:
     with service() as running, socket.create_connection(("127.0.0.1", running.port)) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.3)
+        assert running.next_line() == "asked"
         running.tell(signal.SIGTERM)
         with client.makefile("rb") as answer:
             assert b'"done"' in answer.read()
@@ -223,7 +228,7 @@ def test_an_address_in_use_is_one_sentence_and_exit_2() -> None:
             env={**os.environ, "OFFHOOK_LISTEN_PORT": str(port)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
     assert done.returncode == 2
@@ -238,7 +243,7 @@ def test_a_service_whose_start_fails_says_why_and_ends_with_a_failure() -> None:
         env={**os.environ, "OFFHOOK_LISTEN_PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 3
@@ -254,7 +259,7 @@ def test_a_start_without_what_it_needs_is_one_sentence_and_no_traceback() -> Non
         env={**os.environ, "OFFHOOK_LISTEN_PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 3
@@ -273,7 +278,7 @@ def test_an_end_that_fails_is_not_taken_for_a_good_one() -> None:
 
 
 def until(running: Service, path: str, status: int) -> httpx.Response:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (answer := running.http.get(path)).status_code != status:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.02)
@@ -306,7 +311,7 @@ def test_told_to_end_while_it_waits_to_start_it_ends_at_once_and_in_order() -> N
 
 
 def test_a_head_without_end_is_refused() -> None:
-    with service() as running, socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+    with service() as running, socket.create_connection(("127.0.0.1", running.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Endless: ")
         answer = b""
         try:

@@ -17,9 +17,9 @@ APPLICATION = "aaaaaaaa-0000-4000-8000-000000000001"
 OURS, THEIRS, CLERK = "+14155550100", "+14155550123", "+14155550177"
 NEVER = "ffffffff-0000-4000-8000-000000000001"
 NOWHERE = "https://127.0.0.1:9/"
-PATIENT = Caller((StayUntilHungUp(20),))
+PATIENT = Caller((StayUntilHungUp(600),))
 ALWAYS = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-WAIT = [{"action": "wait", "timeout": 20}]
+WAIT = [{"action": "wait", "timeout": 600}]
 
 
 @pytest.fixture(scope="module")
@@ -50,30 +50,32 @@ async def refused(ask, action):
     return caught.value
 
 
-async def place(sim, ask, callee, ncco=WAIT):
+async def place(sim, ask, callee):
     sim.callees[THEIRS] = callee
     body = {
         "to": [{"type": "phone", "number": THEIRS[1:]}],
         "from": {"type": "phone", "number": OURS[1:]},
         "event_url": [NOWHERE],
-        "ncco": ncco,
+        "ncco": WAIT,
     }
     made = await ask(lambda rest: rest._voice.http_client.post("api.nexmo.com", "/v1/calls", body))
     return made["uuid"]
 
 
 async def until_answered(ask, uuid):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (seen := await ask(lambda rest: rest.look_at(uuid))).status is not CallStatus.ANSWERED:
             await asyncio.sleep(0.02)
     return seen
 
 
 async def test_a_call_is_seen_while_it_lives_and_when_it_is_over(sim, ask, published):
-    uuid = await place(sim, ask, Callee(0.1, caller=PATIENT), [{"action": "wait", "timeout": 2}])
+    sim.config.hangup_guard_s = 0
+    uuid = await place(sim, ask, Callee(0.1, caller=PATIENT))
     seen = await until_answered(ask, uuid)
     assert (seen.from_number, seen.to_number, seen.direction) == (OURS, THEIRS, "outbound")
     assert (seen.conversation_id is not None, seen.ended_at, seen.duration_s) == (True, None, None)
+    await ask(lambda rest: rest.hang_up(uuid))
     await sim.next_report(uuid)
     over = await ask(lambda rest: rest.look_at(uuid))
     assert (over.status, over.provider_status, over.price_unit) == (CallStatus.COMPLETED, "completed", "EUR")
@@ -112,13 +114,15 @@ async def test_a_placed_call_is_found_by_its_numbers_and_time_alone(sim, ask, pu
 
 
 async def test_an_answered_call_can_be_transferred_a_ringing_one_not_yet_and_one_that_is_over_never(sim, ask):
+    sim.config.hangup_guard_s = 0
     document = VONAGE.documents.hold("room")
-    ringing = await place(sim, ask, Callee(20))
+    ringing = await place(sim, ask, Callee(60))
     error = await refused(ask, lambda rest: rest.transfer(ringing, document))
     assert (error.kind, error.retry_after_s) == ("too-early", 2.0)
-    answered = await place(sim, ask, Callee(0.1, caller=Caller((StayUntilHungUp(1.0),))))
+    answered = await place(sim, ask, Callee(0.1, caller=PATIENT))
     await until_answered(ask, answered)
     await ask(lambda rest: rest.transfer(answered, document))
+    await ask(lambda rest: rest.hang_up(answered))
     await sim.next_report(answered)
     for uuid in (answered, NEVER):
         assert (await refused(ask, lambda rest, uuid=uuid: rest.transfer(uuid, document))).kind == "gone"
@@ -133,7 +137,7 @@ async def test_a_transferred_call_is_connected_and_the_other_partys_leg_is_not_t
     await until_answered(ask, uuid)
     document = VONAGE.documents.cold(CLERK, OURS, 20, NOWHERE)
     await ask(lambda rest: rest.transfer(uuid, document))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (legs := [call for call in sim.vonage.every_call() if call.to_number == CLERK[1:]]):
             await asyncio.sleep(0.02)
     leg = await ask(lambda rest: rest.look_at(legs[0].uuid))
@@ -152,7 +156,8 @@ async def test_vonage_takes_the_wish_to_know_who_answers(sim, ask, mode):
 
 
 async def test_a_call_that_has_just_been_placed_cannot_be_ended_yet(sim, ask):
-    ringing = await place(sim, ask, Callee(20))
+    sim.config.hangup_guard_s = 600
+    ringing = await place(sim, ask, Callee(60))
     assert (await refused(ask, lambda rest: rest.hang_up(ringing))).kind == "too-early"
 
 
