@@ -11,7 +11,7 @@ from offhook.events import NearMiss
 from offhook.providers.twilio import signature
 from offhook.records import PublicUrlRecord
 from offhook.topics import CONFIGURATIONS, SETTINGS
-from webhook_gateway import diagnosis
+from webhook_gateway import diagnosis, refusals
 from webhook_gateway.budget import Budget
 
 WRONG = "https://wrong.example.com"
@@ -140,8 +140,10 @@ def test_a_flood_for_one_account_leaves_room_for_another():
     assert budget.take("twilio:AC2")
 
 
-async def test_what_is_not_looked_at_is_said_to_be_and_kept_nowhere(rig):
-    for _ in range(21):
-        await rig.twilio(signature="AAAA")
-    last = (await rig.audits(21))[-1]
+async def test_what_is_not_looked_at_is_said_to_be_and_kept_nowhere(start_rig, monkeypatch):
+    monkeypatch.setattr(refusals, "Budget", lambda: Budget(clock=lambda: 0.0))
+    async with start_rig() as rig:
+        for _ in range(21):
+            await rig.twilio(signature="AAAA")
+        last = (await rig.audits(21))[-1]
     assert (last.near_misses, last.sealed_request) == (("not-looked",), None)
