@@ -15,6 +15,7 @@ from number_sync.database import Database
 from number_sync.schema import detachments
 from number_sync.sync import store
 from number_sync.sync.detaching import PATIENCE_MS
+from number_sync.sync.reconciler import SyncSettings
 from offhook.providers.base import Line, RestError
 
 ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
@@ -450,3 +451,20 @@ async def test_a_configuration_that_changes_its_application_keeps_its_numbers(
     await board.change(main, number, active=False)
     await board.settle()
     assert one.lines[ONE].settings["app_id"] == THEIR_APP
+
+
+@on_sqlite
+async def test_letting_go_that_crashes_is_told_and_tried_again_later(board: Board) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    await board.numbers.delete("ada", main, number)
+    account.faults = [KeyError("a bug")]
+    await board.settle(board.reconciler(SyncSettings(interval_s=3600, retry_s=3600)))
+    [row] = await board.detachments()
+    assert (row.state, row.attempts) == ("open", 1)
+    assert "unexpected" in row.sentence
+    board.pass_time(3601)
+    await board.settle()
+    assert await states(board) == ["done"]

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
@@ -20,6 +22,8 @@ from offhook.providers.base import RestError
 
 ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
 INBOUND = f"{PUBLIC_URL}/api/v1/telephony/inbound/run"
+
+OTHERS = {**TWILIO, "auth_token": "canary9other9token9canary98765432"}
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -408,15 +412,51 @@ async def test_one_bad_configuration_holds_up_nobody(board: Board) -> None:
             while [(await board.state(row)).reason for row in rows] != [
                 "no-answer",
                 "credentials-refused",
-                None,
+                "internal-error",
                 "key-lost",
                 None,
             ]:
                 await asyncio.sleep(0.01)
             while (await board.state(rows[4])).state != "synced":
                 await asyncio.sleep(0.01)
-        assert (await board.state(rows[2])).state == "pending"
         release.set()
+
+
+@on_sqlite
+async def test_a_round_that_crashes_is_told_and_takes_no_turn_from_others_of_the_account(
+    board: Board,
+) -> None:
+    """Anybody can name an account: what crashes the rounds of one user must not hold off another's."""
+    account = board.accounts[SID].own(ONE)
+    asked: list[str] = []
+
+    def rest_of(provider: str) -> Any:
+        make = board.accounts.rest_of(provider)
+
+        def crashing(credentials: Mapping[str, str], *more: Any) -> Any:
+            asked.append("bob" if credentials == OTHERS else "ada")
+            if credentials == OTHERS:
+                raise KeyError("a bug")
+            return make(credentials, *more)
+
+        return crashing
+
+    theirs = await board.configure(user="bob", credentials=OTHERS)
+    bobs = await board.add_as("bob", theirs, TWO)
+    main = await board.configure()
+    hasty = SyncSettings(interval_s=3600, retry_s=3600, rounds=4)
+    async with running(board.reconciler(hasty, rest_of=rest_of)) as reconciler, asyncio.timeout(30):
+        while (await board.state(bobs)).reason is None:
+            await asyncio.sleep(0.01)
+        number = await board.add(main, ONE)
+        reconciler.wake()
+        while (await board.state(number)).state != "synced":
+            await asyncio.sleep(0.01)
+    row = await board.state(bobs)
+    assert (row.state, row.reason, row.attempts) == ("pending", "internal-error", 1)
+    assert row.due_at > board.clock() * 1000
+    assert asked == ["bob", "ada"]
+    assert account.pushes(ONE)
 
 
 async def test_several_processes_set_each_number_once(board: Board) -> None:

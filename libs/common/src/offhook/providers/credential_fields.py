@@ -1,8 +1,20 @@
 """The fields of a provider's credentials, read from its model: forms and masking need no code per provider."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+
+
+def _typed(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    raise ValueError("there is an invisible or typographic character in it; copy it again, or type it")
+
+
+Typed: Final = AfterValidator(_typed)
+"""For the `Annotated` text of a credential: no provider's has anything but printable ASCII, and its REST API could not be
+asked with more. What pasting brings along looks like nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)

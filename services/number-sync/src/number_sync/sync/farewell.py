@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
 
 from number_sync import credentials as creds
 from number_sync.database import Clock, Database, now_ms
@@ -45,6 +46,18 @@ class Farewell:
         self._clock = clock
 
     async def run(self, group: detaching.Group) -> None:
+        try:
+            await self._run(group)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            # As in a round.
+            async with self._database.read() as connection:
+                rows = await detaching.due(connection, group, now=self._now())
+            await self._troubled(rows, TroubleError(state.CRASHED))
+            raise
+
+    async def _run(self, group: detaching.Group) -> None:
         async with self._database.read() as connection:
             rows = await detaching.due(connection, group, now=self._now())
         if not rows:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -74,6 +75,7 @@ class Reconciler:
         self._failing: set[Account] = set()
         self._leases: set[Lease] = set()
         self._held_off: dict[Account, float] = {}
+        self._crashed: dict[str, float] = {}
         self._draining = False
         self._counted = -_COUNT_EVERY_S
         self._forgot = -_FORGET_EVERY_S
@@ -154,13 +156,18 @@ class Reconciler:
         most = len(self._running) + (free + 1) // 2
         for group in groups:
             account = (group.provider, group.account)
+            if group.configuration_id in self._crashed:
+                continue
             if len(self._running) < most and self._may_begin(account, group.user_id, failing=False):
-                self._begin(account, self._let_go(account, group), failing=False)
+                self._begin(account, group.configuration_id, self._let_go(account, group), failing=False)
         for configuration in due:
             account = (configuration.provider, configuration.account)
+            if configuration.configuration_id in self._crashed:
+                continue
             if self._may_begin(account, configuration.user_id, failing=configuration.failing):
                 self._begin(
                     account,
+                    configuration.configuration_id,
                     self._compare(account, configuration.configuration_id),
                     failing=configuration.failing,
                 )
@@ -176,7 +183,9 @@ class Reconciler:
             and self._requests.pacer.rests_for(provider, paced_as(user_id, name)) == 0
         )
 
-    def _begin(self, account: Account, work: Awaitable[None], *, failing: bool) -> None:
+    def _begin(
+        self, account: Account, configuration_id: str, work: Awaitable[None], *, failing: bool
+    ) -> None:
         async def round_() -> None:
             await work
 
@@ -184,9 +193,9 @@ class Reconciler:
         self._running[task] = account
         if failing:
             self._failing.add(account)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(partial(self._finished, configuration_id))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, configuration_id: str, task: asyncio.Task[None]) -> None:
         account = self._running.pop(task)
         self._failing.discard(account)
         self._wake.set()
@@ -194,9 +203,10 @@ class Reconciler:
             return
         error = task.exception()
         if error is not None:
-            # What was committed holds; the rest is still due. Not at once: it might crash for ever, all the time.
-            self._hold_off(account)
-            log.error("sync.crashed", provider=account[0], exc_info=error)
+            # What was committed holds; the rest is still due. Not at once: it might crash for ever, all the time. Others
+            # who have the account are not to suffer for it.
+            self._crashed[configuration_id] = time.monotonic() + self._settings.retry_s
+            log.error("sync.crashed", provider=account[0], configuration_id=configuration_id, exc_info=error)
 
     def _hold_off(self, account: Account) -> None:
         self._held_off[account] = time.monotonic() + self._settings.retry_s
@@ -279,6 +289,8 @@ class Reconciler:
     async def _keep_house(self) -> None:
         for account in [each for each, until in self._held_off.items() if until <= time.monotonic()]:
             del self._held_off[account]
+        for crashed in [each for each, until in self._crashed.items() if until <= time.monotonic()]:
+            del self._crashed[crashed]
         if time.monotonic() - self._counted >= _COUNT_EVERY_S:
             async with self._database.read() as connection:
                 counts = await store.counts(connection)

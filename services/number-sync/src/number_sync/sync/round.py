@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from number_sync import credentials as creds
 from number_sync.database import Clock, Database, now_ms
@@ -70,11 +71,24 @@ class Round:
         self._schedule = Schedule(1, 1)
 
     async def run(self, configuration_id: str) -> None:
+        self._schedule = self._schedule_of(configuration_id)
+        try:
+            await self._run(configuration_id)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            # Told, and due later: else it would be first in turn for ever. Read anew: what was committed holds.
+            async with self._database.read() as connection:
+                work = await store.work_of(connection, configuration_id, now=self._now())
+            if work is not None:
+                await self._troubled(work.numbers, TroubleError(state.CRASHED))
+            raise
+
+    async def _run(self, configuration_id: str) -> None:
         async with self._database.read() as connection:
             work = await store.work_of(connection, configuration_id, now=self._now())
         if work is None or not work.numbers:
             return
-        self._schedule = self._schedule_of(configuration_id)
         wanted, unwanted = await self._unwanted_at_rest(work)
         if not wanted and not unwanted:
             return

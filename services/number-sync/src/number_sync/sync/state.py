@@ -45,7 +45,9 @@ UrlOf = Callable[[str], str | None]
 NEVER: Final = 2**53 - 1
 """A `due_at` that does not come: nothing is to be compared until something changes."""
 
-TRANSIENT: Final = frozenset({"rate-limited", "provider-unavailable", "answer-unreadable", "no-answer"})
+TRANSIENT: Final = frozenset(
+    {"rate-limited", "provider-unavailable", "answer-unreadable", "no-answer", "internal-error"}
+)
 """Codes of trouble that passes by itself."""
 
 _PATIENCE: Final = 3  # failures in a row before passing trouble is called a failure
@@ -359,6 +361,12 @@ NO_ANSWER: Final = Obstacle(
     "no-answer",
     "The provider did not answer in time.",
     "Nothing to do: it is asked again. If it lasts, see the provider's status page and this host's network.",
+)
+
+CRASHED: Final = Obstacle(
+    "internal-error",
+    "Something unexpected went wrong here, not at the provider.",
+    "It is tried again. If it stays so, enter the credentials again, and read `sync.crashed` in the service's log.",
 )
 
 

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)]
+from offhook.providers.credential_fields import Typed
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256), Typed]
 
 
 class TwilioCredentials(BaseModel):
@@ -16,7 +18,9 @@ class TwilioCredentials(BaseModel):
     account_sid: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^AC[0-9a-fA-F]{32}$")] = (
         Field(title="Account SID", description="Starts with AC; on the first page of the Twilio Console.")
     )
-    auth_token: Annotated[_Text, StringConstraints(min_length=1)] = Field(
+    auth_token: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), Typed
+    ] = Field(
         title="Auth token",
         description="Signs what Twilio sends.",
         repr=False,
@@ -35,7 +39,7 @@ class TwilioCredentials(BaseModel):
     api_key_secret: _Text = Field(
         default="", title="API key secret", repr=False, json_schema_extra={"secret": True}
     )
-    shared_keys: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2048)] = Field(
+    shared_keys: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2048), Typed] = Field(
         default="", title="Webhook shared keys",
         description="id:secret, separated by commas. For accounts in the shared key beta.",
         repr=False, json_schema_extra={"secret": True},

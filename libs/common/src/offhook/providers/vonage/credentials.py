@@ -5,10 +5,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from offhook.providers.credential_fields import Typed
 from offhook.providers.vonage import private_key
 
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256)]
-_Required = Annotated[_Text, StringConstraints(min_length=1)]
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256), Typed]
+_Required = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), Typed]
 _Pem = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16384)]
 
 
