@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from installation import PROVIDERS, Finished, Installation, Json, agent_that
+from leases import no_lease
 
 from carrier_sim import Callee, Caller, HangUp, Say, StayUntilHungUp, Wait, WaitForAgent
 from offhook.identities import status_path
@@ -23,7 +24,9 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-LISTENS: Final = (WaitForAgent(timeout_s=20), StayUntilHungUp(70))
+LISTENS: Final = (WaitForAgent(timeout_s=60), StayUntilHungUp(120))
+# What is heard of the keys that are pressed; a pause is none.
+KEYS_HEARD: Final = "12#"
 # What becomes of transfers to somebody who does not take them; Twilio's network does not tell a refusal from a busy line.
 IN_VAIN: Final[dict[tuple[str, str, str], str]] = {
     ("cold", "busy", "twilio"): "busy",
@@ -57,7 +60,7 @@ class Scene:
     diary: Diary
 
 
-def agent_of(diary: Diary) -> Any:
+def agent_of(diary: Diary, installation: Installation) -> Any:
     """An agent that does what its workflow's metadata says, under `do`."""
 
     async def on_call(call: Call) -> None:
@@ -65,7 +68,7 @@ def agent_of(diary: Diary) -> Any:
         if call.resume is not None and call.resume.reason == "transfer":
             result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             call.on_transfer(result.set_result)
-            diary.results[run] = await asyncio.wait_for(result, 10)
+            diary.results[run] = await asyncio.wait_for(result, 60)
             await greet(call)
         elif call.consultation is not None:
             diary.consulted[call.consultation.of] = run
@@ -81,15 +84,15 @@ def agent_of(diary: Diary) -> Any:
         elif "press" in plan:
             await greet(call)
             await call.send_digits(plan["press"])
-            await asyncio.sleep(4.0)  # nobody tells an agent when a carrier has pressed the keys
+            await pressed(installation, call.to_number)
         elif "wait_for" in plan:
             news: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             call.on_answered_by(news.set_result)
-            diary.answered_by[run] = await asyncio.wait_for(news, 20)
+            diary.answered_by[run] = await asyncio.wait_for(news, 60)
             if plan["wait_for"] == "message-end":
                 end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
                 call.on_message_end(end.set_result)
-                diary.message_ends[run] = await asyncio.wait_for(end, 20)
+                diary.message_ends[run] = await asyncio.wait_for(end, 60)
         else:
             await until_over(call)
         if call.ended:
@@ -108,11 +111,31 @@ async def until_over(call: Call) -> None:
         pass
 
 
+async def pressed(installation: Installation, number: str) -> None:
+    """Returns when the keys were heard at `number`: nobody tells an agent when a carrier has pressed them."""
+    async with asyncio.timeout(60):
+        while not any(call.report.digits_heard == KEYS_HEARD for call in installation.dials(number)):
+            await asyncio.sleep(0.05)
+
+
+async def put_through(installation: Installation, provider: str, number: str) -> Finished:
+    """A person calls a number, is put through to somebody else, and hangs up after having heard them."""
+    async with installation._slots:
+        ringing = installation.ring(provider, number, *LISTENS)
+
+        def has_talked(record: Json) -> bool:
+            kinds = [event["type"] for event in record["events"]]
+            return ringing.call.report.party_audio_ms > 1000 and "offhook.call.transfer-ended.v1" in kinds
+
+        await installation.record(ringing.run, has_talked, within_s=90)
+        return await installation.hang_up(ringing)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def scene(installation: Installation) -> AsyncIterator[Scene]:
     diary = Diary()
     calls: dict[tuple[str, ...], Task[Finished]] = {}
-    async with agent_that(agent_of(diary)) as url:
+    async with agent_that(agent_of(diary, installation)) as url:
         numbers: dict[tuple[str, ...], str] = {}
 
         async def transfers(mode: str, what: str, provider: str, callee: Callee, then: str) -> None:
@@ -120,9 +143,8 @@ async def scene(installation: Installation) -> AsyncIterator[Scene]:
             workflow = await installation.workflow(url, metadata={"do": plan})
             numbers[mode, what, provider] = await installation.number(provider, workflow)
 
-        talks = Callee(
-            0.3, "answer", Caller((WaitForAgent(timeout_s=20), Wait(2.5), Say(2.0), Wait(1.0), HangUp()))
-        )
+        # The agent's words are over when it asks to join them, which takes its time: they speak until they are heard.
+        talks = Callee(0.3, "answer", Caller((WaitForAgent(timeout_s=60), *((Wait(1.0), Say(2.0)) * 30))))
         at_once = Callee(0.3, "answer", Caller((Say(2.0), Wait(0.5), HangUp()), at_once=True))
         for mode, what, provider in IN_VAIN:
             callee = talks if what.startswith("declined") else Callee(0.3, what)  # type: ignore[arg-type]
@@ -135,16 +157,19 @@ async def scene(installation: Installation) -> AsyncIterator[Scene]:
         waits = await installation.workflow(url, metadata={"do": {"wait_for": "message-end"}})
         await installation.known()
         for key, number in numbers.items():
-            calls[key] = installation.in_background(installation.call(key[2], number, *LISTENS))
+            if key[:2] == ("warm", "answer"):
+                work = put_through(installation, key[2], number)
+            else:
+                work = installation.call(key[2], number, *LISTENS)
+            calls[key] = installation.in_background(work)
         for provider in PROVIDERS:
             listens = Callee(0.3, "answer", Caller(LISTENS))
             calls["keys", provider] = installation.in_background(installation.dial(provider, keys, listens))
-            for who in (Callee.machine(), Callee(0.3, "answer", Caller(LISTENS))):
+            machine = Callee.machine(records_s=90)
+            for who in (machine, Callee(0.3, "answer", Caller(LISTENS))):
                 work = installation.dial(provider, detects, who, machine_detection="detect")
                 calls[who.answered_by, provider] = installation.in_background(work)
-            work = installation.dial(
-                provider, waits, Callee.machine(), machine_detection="detect-message-end"
-            )
+            work = installation.dial(provider, waits, machine, machine_detection="detect-message-end")
             calls["beep", provider] = installation.in_background(work)
         yield Scene(calls, diary)
         await asyncio.gather(*calls.values(), return_exceptions=True)
@@ -199,7 +224,7 @@ async def test_the_agent_talks_with_the_other_party_first_and_puts_the_caller_th
 async def test_keys_that_the_agent_presses_are_heard_by_the_other_side(scene: Scene, provider: str) -> None:
     call = await scene.calls["keys", provider]
     assert call.objections == []
-    assert call.report.digits_heard == "12#"
+    assert call.report.digits_heard == KEYS_HEARD
     way = "in-band" if provider == "twilio" else "provider"
     assert [(told["count"], told["way"]) for told in call.told("media.digits-sent.v1")] == [(4, way)]
 
@@ -248,6 +273,7 @@ async def test_one_call_too_many_hears_the_busy_tone_and_there_is_a_place_again_
     assert (served["kind"], served["reason"]) == ("refuse", "limit-reached")
     assert turned_away.report.streams == 0
     assert (await installation.hang_up(first)).record["status"] == "completed"
+    await no_lease(installation, first.run)
     again = installation.endless("twilio", number)
     await installation.answers(again, 1)
     await installation.hang_up(again)

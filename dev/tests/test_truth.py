@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
-import redis.asyncio
 from installation import PROVIDERS, STATUSES, Installation, Json, Outcome, agent_that
+from leases import no_lease
 
 from carrier_sim import Callee, Caller, Faults, HangUp, Say, StayUntilHungUp, WaitForAgent
 from offhook_agent import Call, chime
@@ -68,14 +68,8 @@ async def test_with_every_callback_lost_all_calls_end_as_they_did(
         if call.outcome[0] == STATUSES:
             priced = await installation.record(call.run, lambda record: record["price"] is not None)
             assert abs(priced["talk_ms"] - call.report.talk_ms) <= 2000
-    await nothing_held(installation, [call.run for call in calls])
-
-
-async def nothing_held(installation: Installation, runs: list[str]) -> None:
-    """Of ended calls nobody holds a place."""
-    async with redis.asyncio.from_url(installation.stack.redis_url, decode_responses=True) as client:
-        held = {key async for key in client.scan_iter("offhook:leases:of:*")}
-    assert held.isdisjoint(f"offhook:leases:of:{run}" for run in runs)
+    for call in calls:
+        await no_lease(installation, call.run)
 
 
 async def test_a_call_can_be_looked_up_by_hand_after_its_end(
