@@ -1,6 +1,6 @@
 """An agent that greets, listens, says back what it heard after a pause, and stops at once when interrupted.
 
-`#` hangs up. Run it with `python examples/echo_agent.py`, then point a workflow at ws://127.0.0.1:8765.
+`#` hangs up. Run it with `.venv/bin/python examples/echo_agent.py`, then point a workflow at ws://127.0.0.1:8765.
 """
 
 import argparse

@@ -70,6 +70,6 @@ async def call(websocket: WebSocket) -> None:
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--host", default="127.0.0.1")
-    options.add_argument("--port", type=int, default=8766)
+    options.add_argument("--port", type=int, default=8767)
     chosen = options.parse_args()
     uvicorn.run(app, host=chosen.host, port=chosen.port, log_level="warning")

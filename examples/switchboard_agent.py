@@ -1,6 +1,6 @@
 """A switchboard: `1` puts the caller through at once, `2` after asking the other party, who takes the call with `1`.
 
-Run it with `python examples/switchboard_agent.py --to +15550001111`, then point a workflow at ws://127.0.0.1:8766.
+Run it with `.venv/bin/python examples/switchboard_agent.py --to +15550001111`, then point a workflow at ws://127.0.0.1:8766.
 """
 
 import argparse

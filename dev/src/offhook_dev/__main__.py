@@ -22,6 +22,11 @@ def _var() -> Path:
     return Path(os.environ.get("OFFHOOK_VAR", repository() / "var"))
 
 
+def _reached_at() -> tuple[str | None, str | None]:
+    """The public URL, and the metrics address of the tunnel, at which real providers reach the stack."""
+    return os.environ.get("OFFHOOK_PUBLIC_URL") or None, os.environ.get("OFFHOOK_TUNNEL_METRICS_URL") or None
+
+
 @app.command()
 def demo() -> None:
     """Four calls through the whole system, judged; exit 0 only when all of it is right."""
@@ -36,7 +41,7 @@ def up() -> None:
     """Start the stack in the background and print where everything is."""
     from offhook_dev import up as running
 
-    running.up(_var() / "stack", console)
+    running.up(_var(), console, *_reached_at())
 
 
 @app.command()
@@ -44,7 +49,7 @@ def down() -> None:
     """Stop what `up` started."""
     from offhook_dev import up as running
 
-    running.down(_var() / "stack", console)
+    running.down(running.running_home(_var()), console)
 
 
 @app.command()
@@ -52,7 +57,7 @@ def status() -> None:
     """Print where everything is and whether it runs."""
     from offhook_dev import up as running
 
-    running.show(_var() / "stack", console)
+    running.show(running.running_home(_var()), console)
 
 
 @app.command(hidden=True)
@@ -63,8 +68,8 @@ def supervise() -> None:
     port = os.environ.get("OFFHOOK_PORT", str(running.DEFAULT_PORT))
     if not port.isdigit():
         raise DevError(f"OFFHOOK_PORT must be a port number, not {port!r}")
-    where = (os.environ.get("OFFHOOK_PUBLIC_URL"), os.environ.get("OFFHOOK_TUNNEL_METRICS_URL"))
-    asyncio.run(running.supervise(_var() / "stack", int(port), *(text or None for text in where)))
+    where = _reached_at()
+    asyncio.run(running.supervise(running.home_of(_var(), *where), int(port), *where))
 
 
 @app.command()

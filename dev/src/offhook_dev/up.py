@@ -1,7 +1,8 @@
 """`make up`, `make down`, `make status`: the same stack as the demo's, kept running in the background.
 
 A supervisor process owns everything: it starts the stack, starts again what dies, and ends all of it on SIGTERM.
-State is in `var/stack`; `state.json` says where things are.
+State is in `var/stack` with simulated providers and in `var/live` with real ones, which shall never be asked about the
+made-up accounts of the simulation. `state.json` says where things are. One stack runs at a time.
 """
 
 import asyncio
@@ -30,8 +31,24 @@ _STARTS_WITHIN_S: Final = 120.0
 _MARK: Final = "supervise"
 
 
-def up(home: Path, console: Console) -> None:
-    """Start the supervisor if it is not running, and print where everything is. Raises `DevError`."""
+def home_of(var: Path, public_url: str | None, tunnel: str | None) -> Path:
+    """Where the state of a stack is that real providers reach at `public_url` or through `tunnel`, or, without both, of one
+    with simulated ones."""
+    return var / ("live" if public_url or tunnel else "stack")
+
+
+def running_home(var: Path) -> Path:
+    """That of the stack that runs; of the simulated one when none does."""
+    return next((home for home in _homes(var) if _supervisor(home) is not None), _homes(var)[0])
+
+
+def up(var: Path, console: Console, public_url: str | None, tunnel: str | None) -> None:
+    """Start the supervisor if it is not running, and print where everything is. Raises `DevError`, also when another
+    stack runs than the one that is asked for."""
+    home = home_of(var, public_url, tunnel)
+    for other in _homes(var):
+        if _supervisor(other) is not None and (other != home or _leads_elsewhere(home, public_url, tunnel)):
+            raise DevError("A stack for other addresses is running: `make down` ends it, its data is kept.")
     if _supervisor(home) is None:
         KafkaServer.install()
         home.mkdir(parents=True, exist_ok=True)
@@ -164,6 +181,19 @@ async def supervise(home: Path, port: int, public_url: str | None, tunnel: str |
             await carrier.stop()
         (home / "state.json").unlink(missing_ok=True)
         (home / "supervisor.pid").unlink(missing_ok=True)
+
+
+def _homes(var: Path) -> tuple[Path, Path]:
+    return var / "stack", var / "live"
+
+
+def _leads_elsewhere(home: Path, public_url: str | None, tunnel: str | None) -> bool:
+    try:
+        state = json.loads((home / "state.json").read_text())
+    except FileNotFoundError:
+        return False  # it is just starting
+    wanted, told = ("tunnel", tunnel) if public_url is None else ("public_url", public_url)
+    return bool(state[wanted] != told)
 
 
 def _write_state(home: Path, state: dict[str, Any]) -> None:

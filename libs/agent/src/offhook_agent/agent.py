@@ -68,7 +68,8 @@ class Agent:
 
     def run(self, host: str = "127.0.0.1", port: int = 8765, *, drain_s: float = 300.0) -> None:
         """Serve until SIGTERM or Ctrl-C; then take no new calls and give live ones `drain_s` seconds to end. Asked again, cut
-        them at once."""
+        them at once. Where nobody has set up logging, it goes to stderr."""
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         asyncio.run(self._run(host, port, drain_s))
 
     async def _run(self, host: str, port: int, drain_s: float) -> None:
