@@ -173,7 +173,7 @@ def first_seen(found: Sequence[int]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 100.0) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout_s):
         while True:

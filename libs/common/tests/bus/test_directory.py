@@ -136,7 +136,7 @@ async def test_a_record_whose_header_has_no_value_does_not_keep_a_service_from_s
     await backend.append(topic, b"n1", b"{}", [("ce_id", nothing)])
     async with backend.bus() as bus:
         directory = bus.directory(topic, NumberRecord)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             await bus.start()
         assert directory.ready
         assert "newest record of n1 cannot be read: headers missing" in bus.health().problems[0]

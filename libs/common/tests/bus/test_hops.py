@@ -168,7 +168,7 @@ async def test_the_spool_keeps_an_events_place_in_the_trace(
             bus.consume(CALL_EVENTS, group="test", handler=handler)
             await bus.start()
             await later.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not handler.given:
                     await asyncio.sleep(0.01)
             await later.stop()

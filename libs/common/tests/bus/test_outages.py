@@ -156,14 +156,14 @@ async def test_an_outage_of_kafka_loses_and_reorders_nothing(
         else:
             await kafka.start()
         destinations.clear()
-        await eventually(lambda: "kafka" in destinations, timeout_s=60)
+        await eventually(lambda: "kafka" in destinations, timeout_s=300)
         stop.set()
         await asyncio.gather(*calls)
         await eventually(
-            lambda: all({*numbers(handled, run)} == {*range(emitted[run])} for run in runs), timeout_s=60
+            lambda: all({*numbers(handled, run)} == {*range(emitted[run])} for run in runs), timeout_s=300
         )
         await bus.put(CALL_STATES, "k", key_pressed("k", 7))
-        await eventually(lambda: directory.get("k"), timeout_s=60)
+        await eventually(lambda: directory.get("k"), timeout_s=300)
         await outlet.stop()
     for run in runs:
         assert first_seen(numbers(handled, run)) == list(range(emitted[run]))
@@ -204,7 +204,7 @@ async def test_a_bus_whose_kafka_does_not_exist_says_so() -> None:
 async def test_a_bus_that_starts_before_kafka_waits_for_it(kafka_factory: KafkaFactory) -> None:
     kafka = kafka_factory()
     await kafka.stop()
-    async with bus_on(kafka, connect_timeout_s=60) as bus:
+    async with bus_on(kafka, connect_timeout_s=300) as bus:
         starting = asyncio.create_task(bus.start())
         await asyncio.sleep(0.5)
         await kafka.start()
@@ -216,7 +216,7 @@ async def test_a_bus_that_loses_kafka_before_it_has_seen_the_topics_says_so_and_
     kafka_factory: KafkaFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = kafka_factory()
-    async with bus_on(kafka, connect_timeout_s=90) as bus:
+    async with bus_on(kafka, connect_timeout_s=300) as bus:
         connect = bus._broker.connect
 
         async def connect_and_lose() -> Any:
@@ -236,7 +236,7 @@ async def test_a_bus_that_loses_kafka_before_it_has_seen_the_topics_says_so_and_
 
 async def test_a_bus_waits_for_as_many_brokers_as_its_topics_need(kafka_factory: KafkaFactory) -> None:
     kafka = kafka_factory()
-    bus = Bus(PlainBusSettings(kafka.bootstrap, replication_factor=3), service="test", connect_timeout_s=60)
+    bus = Bus(PlainBusSettings(kafka.bootstrap, replication_factor=3), service="test", connect_timeout_s=300)
     starting = asyncio.create_task(bus.start())
     await eventually(lambda: any("replication factor" in problem for problem in bus.health().problems))
     assert not starting.done()
@@ -288,7 +288,7 @@ async def test_a_directory_catches_up_with_a_topic_that_was_compacted(kafka: Kaf
                 return len(await read_all(consumer, topic.name)) < 30
 
         await bus.put(topic, "k4", None)
-        await eventually(compacted, timeout_s=90)
+        await eventually(compacted, timeout_s=300)
     async with bus_on(kafka) as bus:
         directory = bus.directory(topic, DtmfReceived)
         await bus.start()

@@ -10,7 +10,7 @@ from offhook.bus.testing import MemoryCluster, memory_bus
 from offhook.events import DtmfReceived, Event
 from offhook.topics import CALL_EVENTS, CALL_STATES
 
-from .conftest import key_pressed, numbers
+from .conftest import eventually, key_pressed, numbers
 
 
 async def test_what_is_published_before_the_start_is_there_at_the_start() -> None:
@@ -47,6 +47,7 @@ async def test_a_bus_that_cannot_settle_says_why() -> None:
         bus.consume(CALL_EVENTS, group="g", handler=fails)
         await bus.start()
         await bus.publish(CALL_EVENTS, key_pressed("run", 0))
+        await eventually(lambda: bus.health().problems)
         with pytest.raises(TimeoutError, match="no store"):
             await bus.settle(timeout_s=0.2)
 

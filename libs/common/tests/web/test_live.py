@@ -26,7 +26,7 @@ async def served(service: Service) -> AsyncIterator[httpx.AsyncClient]:
         await asyncio.sleep(0.01)
     headers = {"authorization": f"Bearer {KEYS['ada']}", "accept": "text/event-stream"}
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False
+        base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60
     ) as client:
         yield client
     server.should_exit = True
@@ -41,11 +41,11 @@ class Stream:
         self._lines = response.aiter_lines()
 
     async def line(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await anext(self._lines)
 
     async def rest(self) -> list[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return [line async for line in self._lines]
 
     async def message(self) -> Any:
@@ -118,7 +118,7 @@ async def test_streams_are_counted_and_bounded_and_forgotten_when_they_close(tmp
                 streams.append(Stream(his))
                 await streams[-1].message()
                 assert (await client.get("/live", headers=bob)).status_code == 503
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while service.streams.open:
                 await asyncio.sleep(0.01)
 
@@ -140,7 +140,7 @@ async def test_streams_asked_for_at_the_same_time_are_as_bounded(tmp_path: Path)
     all_told = asyncio.Event()
     async with served(service) as client:
         asked = [asyncio.create_task(lasts(client)) for _ in range(12)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(one.done() for one in asked) < 10:
                 await asyncio.sleep(0.01)
         all_told.set()
@@ -149,20 +149,26 @@ async def test_streams_asked_for_at_the_same_time_are_as_bounded(tmp_path: Path)
 
 async def test_the_more_streams_look_and_the_longer_it_takes_the_less_often_they_look(tmp_path: Path) -> None:
     service = make_service(tmp_path, streams=Streams(share=0.2))
-    looks = 0
+    loop = asyncio.get_running_loop()
+    looks: list[tuple[float, float]] = []
 
     async def slow() -> dict[str, str]:
-        nonlocal looks
-        looks += 1
-        await asyncio.sleep(0.05)
+        if service.streams.open == 2:
+            began = loop.time()
+            await asyncio.sleep(0.05)
+            looks.append((began, loop.time()))
         return {}
 
     live = service.site.live
     service.site.live = lambda request, user, fragments, **more: live(request, user, slow, **more)  # type: ignore[method-assign]
     async with served(service) as client, client.stream("GET", "/live"), client.stream("GET", "/live"):
-        await asyncio.sleep(2)
-    # In 2 s, 0.4 s may be spent on looking: 8 times 0.05 s, and once more each.
-    assert 4 <= looks <= 10
+        async with asyncio.timeout(60):
+            while len(looks) < 8:
+                await asyncio.sleep(0.01)
+    took = [ended - began for began, ended in looks]
+    elapsed = max(ended for _, ended in looks) - min(began for began, _ in looks)
+    # A fifth of the time may be spent on looking, and once more each: its pause is yet to come.
+    assert sum(took) <= 0.2 * elapsed + 2 * max(took)
 
 
 async def test_a_stream_that_waits_ends_with_the_process_all_the_same(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class MemoryBus(Bus):
             decode(record.value, record.headers) for record in self.records(topic) if record.value is not None
         ]
 
-    async def settle(self, timeout_s: float = 10.0) -> None:
+    async def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until the consumers have committed everything in their topics, and directories and listeners know
         everything.
 
