@@ -10,7 +10,14 @@ from number_sync import credentials as creds
 from number_sync import dialling_rules as rules
 from number_sync import publishing
 from number_sync.database import Clock, Database, now_ms
-from number_sync.errors import ConflictError, FixedError, InvalidError, LimitError, NotFoundError
+from number_sync.errors import (
+    ConflictError,
+    FixedError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    OutdatedError,
+)
 from number_sync.paging import Page, page_of
 from number_sync.schema import configurations, phone_numbers
 from number_sync.sync import detaching, store
@@ -121,8 +128,11 @@ class Configurations:
                 connection, configurations, configurations.c.user_id == user_id, limit=limit, after=after
             )
 
-    async def update(self, user_id: str, configuration_id: str, changes: Mapping[str, Any]) -> Row[Any]:
-        """`changes` may hold what `create` takes; `provider` only unchanged. `dialling_rules` replace all of them.
+    async def update(
+        self, user_id: str, configuration_id: str, changes: Mapping[str, Any], *, seen: int | None = None
+    ) -> Row[Any]:
+        """`changes` may hold what `create` takes; `provider` only unchanged. `dialling_rules` replace all of them. `seen`:
+        the `updated_at` of what they are about; raises `OutdatedError` when there is another.
 
         What the provider said to the credentials is forgotten when they change.
         """
@@ -130,6 +140,8 @@ class Configurations:
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             row = await find_configuration(connection, user_id, configuration_id, lock=True)
+            if seen is not None and seen != row.updated_at:
+                raise OutdatedError
             values = {key: changes[key] for key in _PLAIN if key in changes}
             if changes.get("provider", row.provider) != row.provider:
                 raise FixedError(

@@ -94,6 +94,23 @@ async def test_calling_rules_that_cannot_be_are_objected_to_at_their_fields(
     assert page.form(rules)["dialling_rules.allowed_prefixes"] == ["020"]
 
 
+async def test_forms_that_are_older_than_a_change_undo_nothing(service: Service, ada: Browser) -> None:
+    one = await a_configuration(service)
+    edit, rules = await ada.open(f"{one}/edit"), await ada.open(f"{one}/calling-rules")
+    changes = {"credentials": OTHER_TWILIO, "dialling_rules": {"denied_prefixes": ["+1900"]}}
+    changed = (await service.api.patch(one, json=changes)).json()
+    refused = await edit.send(f"{one}/edit", {"name": "Renamed only"})
+    assert refused.status == 409
+    assert "changed since the page was loaded" in refused.text
+    assert refused.error("name") == ""
+    # The form that comes back is as old as it was.
+    assert (await refused.send(f"{one}/edit")).status == 409
+    refused = await rules.send(f"{one}/calling-rules", {"max_concurrent_calls": "3"})
+    assert refused.status == 409
+    assert (await refused.send(f"{one}/calling-rules")).status == 409
+    assert (await service.api.get(one)).json() == changed
+
+
 async def test_a_wrong_token_is_saved_and_told_with_its_remedy(ada: Browser) -> None:
     form = await ada.open(f"{NEW}?provider=twilio")
     wrong = filled(**{"credentials.auth_token": "0" * 32})

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from number_sync.errors import ConflictError, LimitError, NumberSyncError
+from number_sync.errors import ConflictError, LimitError, NumberSyncError, OutdatedError
 from number_sync.pages.refusals import Refusals, domain_refusals, validation_refusals
 from offhook.web import PageUser, Site
 
@@ -16,7 +16,7 @@ def refusals_of(error: ValidationError | NumberSyncError, *, field: str = "") ->
     if isinstance(error, ValidationError):
         return 422, validation_refusals(error)
     if isinstance(error, ConflictError):
-        return 409, domain_refusals(error, field=field)
+        return 409, domain_refusals(error, field="" if isinstance(error, OutdatedError) else field)
     return (409 if isinstance(error, LimitError) else 422), domain_refusals(error)
 
 

@@ -14,7 +14,7 @@ from number_sync.dialling_rules import FIELD, MOST_CALLS_PER_S, MOST_CONCURRENT_
 from number_sync.errors import NumberSyncError
 from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.countries import countries
-from number_sync.pages.form_values import ticked_values
+from number_sync.pages.form_values import seen, ticked_values
 from offhook.records import DiallingRules
 from offhook.web import PageUser, Site
 from offhook.web.forms import Form, text_of
@@ -27,13 +27,14 @@ _NAMED: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class RulesForm:
-    """What stands in the form: prefixes one a line, limits as typed, '' for none."""
+    """What stands in the form: prefixes one a line, limits as typed, '' for none. `seen`: see `form_values.seen`."""
 
     countries: frozenset[str]
     allowed: str
     denied: str
     concurrent: str
     per_second: str
+    seen: int | None
 
 
 def stored_form(row: Row[Any]) -> RulesForm:
@@ -44,6 +45,7 @@ def stored_form(row: Row[Any]) -> RulesForm:
         "\n".join(rules.denied_prefixes),
         "" if row.max_concurrent_calls is None else str(row.max_concurrent_calls),
         "" if row.max_calls_per_s is None else f"{row.max_calls_per_s:g}",
+        row.updated_at,
     )
 
 
@@ -54,6 +56,7 @@ def sent_form(form: Form) -> RulesForm:
         text_of(form, DENIED),
         text_of(form, "max_concurrent_calls").strip(),
         text_of(form, "max_calls_per_s").strip(),
+        seen(form),
     )
 
 
@@ -126,7 +129,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         status = 422
         if not refusals:
             try:
-                await parts.configurations.update(user.user_id, configuration_id, changes)
+                await parts.configurations.update(user.user_id, configuration_id, changes, seen=form.seen)
             except NumberSyncError as error:
                 status, found = refusals_of(error)
                 refusals = dict(found)

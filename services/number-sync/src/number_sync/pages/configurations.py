@@ -18,7 +18,7 @@ from number_sync.pages.answers import refusals_of, refuse
 from number_sync.pages.calling_rules import summary
 from number_sync.pages.configuration_view import ConfigurationView, configuration_view, webhook_urls
 from number_sync.pages.credential_inputs import credential_inputs, credential_refusals, sent_credentials
-from number_sync.pages.form_values import ticked
+from number_sync.pages.form_values import seen, ticked
 from number_sync.pages.verification_view import verification_view
 from number_sync.paging import MAX_LIMIT
 from number_sync.standing import STATES, counts
@@ -197,6 +197,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             "adapter": adapter,
             "inputs": credential_inputs(adapter.credentials_model, masked(row), form) if adapter else (),
             "name": row.name if form is None else text_of(form, "name"),
+            "seen": row.updated_at if form is None else seen(form),
             "key_lost": parts.verifier.of(row).code == "key-lost",
         }
 
@@ -221,7 +222,7 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             credentials = sent_credentials(adapter.credentials_model, form) if adapter else {}
             if credentials:
                 changes["credentials"] = credentials
-            changed = await configurations.update(user.user_id, configuration_id, changes)
+            changed = await configurations.update(user.user_id, configuration_id, changes, seen=seen(form))
         except (ValidationError, NumberSyncError) as error:
             status, found = refusals_of(error, field="name")
             refusals = dict(found)
