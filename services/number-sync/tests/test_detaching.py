@@ -323,6 +323,43 @@ async def test_an_application_that_another_user_has_numbers_at_too_stays_set(
     assert is_ours(account)
 
 
+@pytest.mark.parametrize("way", ["deleted", "another application"])
+async def test_what_is_known_of_an_application_is_not_told_to_somebody_else_who_only_names_it(
+    board: Board, private_key: str, way: str
+) -> None:
+    application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    await board.add(main, ONE)
+    await board.settle()
+    claim = await board.configure(user="bob", provider="vonage", credentials=vonage(private_key))
+    number = await board.add_as("bob", claim, TWO)
+    await board.numbers.delete("bob", claim, number)
+    await board.add_as("bob", claim, TWO)
+    if way == "deleted":
+        await board.configurations.delete("ada", main, numbers_are="detach")
+    else:
+        await board.configurations.update("ada", main, {"credentials": vonage(private_key, OTHER_APP)})
+    assert claim not in [row.configuration_id for row in await board.shared()]
+
+
+async def test_another_user_who_has_the_application_too_goes_on_with_what_is_known_of_it(
+    board: Board, private_key: str
+) -> None:
+    account = application(board, ONE, TWO)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    await board.add(main, ONE)
+    await board.settle()
+    too = await board.configure(user="bob", provider="vonage", credentials=vonage(private_key))
+    number = await board.add_as("bob", too, TWO)
+    await board.settle()
+    await board.configurations.delete("ada", main, numbers_are="detach")
+    await board.settle()
+    assert is_ours(account)
+    await board.numbers.delete("bob", too, number)
+    await board.settle()
+    assert account.shared == THEIRS
+
+
 @pytest.mark.parametrize("what", ["number", "configuration"])
 async def test_what_is_deleted_while_it_is_looked_at_leaves_the_application_as_it_was(
     board: Board, private_key: str, what: str

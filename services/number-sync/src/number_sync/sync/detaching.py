@@ -28,7 +28,9 @@ async def let_go(
     connection: AsyncConnection, configuration: Row[Any], *, number_id: str | None = None, at: int
 ) -> None:
     """Have a number (None: all numbers of the configuration) let go. Call it before the number is deleted."""
-    shared = await store.shared_book(connection, configuration.provider, configuration.account)
+    shared = await store.shared_book(
+        connection, configuration.provider, configuration.account, user_id=configuration.user_id
+    )
     query = (
         select(number_states, phone_numbers.c.e164)
         .join(phone_numbers, phone_numbers.c.id == number_states.c.number_id)
@@ -87,7 +89,11 @@ async def take_over(
     known = [shared_of(row) for row in here if row.shared]
     if known:
         own = await store.shared_book(
-            connection, configuration.provider, configuration.account, configuration_id=configuration.id
+            connection,
+            configuration.provider,
+            configuration.account,
+            configuration_id=configuration.id,
+            user_id=configuration.user_id,
         )
         shared_before, shared_ours = merged([own, *known])
         shared = replace(own, before=shared_before, ours=shared_ours)

@@ -299,17 +299,29 @@ async def counts(connection: AsyncConnection) -> dict[str, int]:
 
 
 async def shared_book(
-    connection: AsyncConnection, provider: str, account: str, *, configuration_id: str | None = None
+    connection: AsyncConnection,
+    provider: str,
+    account: str,
+    *,
+    configuration_id: str | None = None,
+    user_id: str | None = None,
 ) -> Book:
-    """What all configurations of the account know of its application; the comparisons are `configuration_id`'s own."""
+    """What all configurations of the account know of its application; the comparisons are `configuration_id`'s own.
+
+    Give `user_id` where it is kept for this user although the provider was not asked. Anybody can name an account: what
+    others know of it is his too once the application was shown to him.
+    """
     rows = (
         await connection.execute(
-            select(shared_states)
+            select(shared_states, configurations.c.user_id)
             .join(configurations, configurations.c.id == shared_states.c.configuration_id)
             .where(configurations.c.provider == provider, configurations.c.account == account)
             .order_by(shared_states.c.configuration_id)
         )
     ).all()
+    own_rows = [row for row in rows if row.user_id == user_id]
+    if user_id is not None and all(row.compared_at is None for row in own_rows):
+        rows = own_rows
     books = {row.configuration_id: _book_of(row) for row in rows}
     own = books.get(configuration_id or "", Book())
     before, ours = merged(list(books.values()))
@@ -362,11 +374,17 @@ def _of_account(provider: str, account: str) -> Select[tuple[str]]:
 
 
 async def hand_on_shared(connection: AsyncConnection, configuration: Row[Any]) -> None:
-    """Before a configuration is deleted: another one with the same application keeps what is known of it."""
+    """Before a configuration is deleted: another one with the same application keeps what is known of it. Somebody
+    else's does only if the application was shown to it."""
     heir = (
         await connection.execute(
             select(configurations.c.id)
+            .outerjoin(shared_states, shared_states.c.configuration_id == configurations.c.id)
             .where(
+                or_(
+                    configurations.c.user_id == configuration.user_id,
+                    shared_states.c.compared_at.is_not(None),
+                ),
                 configurations.c.provider == configuration.provider,
                 configurations.c.account == configuration.account,
                 configurations.c.id != configuration.id,
@@ -377,7 +395,13 @@ async def hand_on_shared(connection: AsyncConnection, configuration: Row[Any]) -
     ).scalar_one_or_none()
     if heir is None:
         return
-    book = await shared_book(connection, configuration.provider, configuration.account, configuration_id=heir)
+    book = await shared_book(
+        connection,
+        configuration.provider,
+        configuration.account,
+        configuration_id=heir,
+        user_id=configuration.user_id,
+    )
     if book.ours:
         await save_shared(connection, heir, book, account=configuration.account)
 
