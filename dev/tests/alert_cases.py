@@ -12,11 +12,12 @@ Series = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`at`: after how many minutes the alert is looked at."""
+    """`at`: after how many minutes the alert is looked at. `fires_too`: the other half of an alert with an `or`."""
 
     fires: Series
     quiet: Series
     at: int = 30
+    fires_too: Series | None = None
 
 
 def _one(series: str, fires: str, quiet: str, *, at: int = 30) -> Case:
@@ -59,11 +60,26 @@ def _appears(series: str) -> Case:
     return Case({series: "_x90 1x20"}, {series: "1x150"}, 91)
 
 
+def _bridges(*, full: int, other: int) -> Series:
+    """Two bridges for a hundred calls each, with so many."""
+    found: dict[str, str] = {}
+    for instance, sessions in (("b1", full), ("b3", other)):
+        labels = f'job="media-bridge",instance="{instance}"'
+        found |= {
+            f"offhook_media_sessions{{{labels}}}": f"{sessions}x150",
+            f"offhook_media_capacity{{{labels}}}": "100x150",
+            f"offhook_draining{{{labels}}}": "0x150",
+        }
+    return found
+
+
 _GATEWAY: Final = 'job="webhook-gateway",instance="g1"'
 _BRIDGE: Final = 'job="media-bridge",instance="b1"'
 _DRAINING: Final = 'job="media-bridge",instance="b2"'
+_REFUSES: Final = f'offhook_media_refused_total{{{_BRIDGE},provider="unknown",reason="capacity"}}'
 _TRACKER: Final = 'job="call-tracker",instance="t1"'
 _READER: Final = 'job="call-tracker",instance="t1",topic="telephony.call-events.v1",group="call-tracker"'
+_READS_ON: Final = 'job="call-tracker",instance="t2",topic="telephony.call-events.v1",group="call-tracker"'
 
 # --- objectives: (fast, slow), each burning ten or three times too fast while enough happens ---------------------------------
 
@@ -108,6 +124,15 @@ CASES: Final[Mapping[str, Case]] = {
         {f'up{{job="{job}",instance="1"}}': "1x60" for job in ("webhook-gateway", "media-bridge", "call-tracker", "number-sync")}
         | {'up{job="number-sync",instance="2"}': "0x60"},
     ),
+    # One of two hangs: the other is scraped, and so is everybody else.
+    "BridgeAway": Case(
+        {f"up{{{_BRIDGE}}}": "1x10 0x50", f"up{{{_DRAINING}}}": "1x60"},
+        {f"up{{{_BRIDGE}}}": "1x27 0x30", f"up{{{_DRAINING}}}": "1x20 _x40", f"up{{{_GATEWAY}}}": "0x60"},
+    ),
+    "ProcessAway": Case(
+        {f"up{{{_TRACKER}}}": "1x10 0x50", 'up{job="call-tracker",instance="t2"}': "1x60"},
+        {f"up{{{_TRACKER}}}": "1x27 0x30", 'up{job="call-tracker",instance="t2"}': "1x60", f"up{{{_BRIDGE}}}": "0x60"},
+    ),
     "NobodyReady": Case(
         {f"offhook_ready{{{_GATEWAY}}}": "0x60", 'offhook_ready{job="webhook-gateway",instance="g2"}': "0x60"},
         {f"offhook_ready{{{_GATEWAY}}}": "0x60", 'offhook_ready{job="webhook-gateway",instance="g2"}': "1x60"},
@@ -117,9 +142,12 @@ CASES: Final[Mapping[str, Case]] = {
         {f"offhook_ready{{{_GATEWAY}}}": "0x60", f"offhook_draining{{{_GATEWAY}}}": "1x60"},
     ),
     "RestartsInARow": _one(f"process_start_time_seconds{{{_GATEWAY}}}", "0+100x60", "100x20 200x40"),
+    # The kubelet ends it after 241 minutes: it has to be told before.
     "DrainStuck": Case(
-        {f"offhook_draining{{{_GATEWAY}}}": "1x60"},
-        {f"offhook_draining{{{_GATEWAY}}}": "0x25 1x30", f"offhook_draining{{{_BRIDGE}}}": "0x5 1x60"},
+        {f"offhook_draining{{{_DRAINING}}}": "0x5 1x241", f"offhook_media_sessions{{{_DRAINING}}}": "3x246"},
+        {f"offhook_draining{{{_DRAINING}}}": "0x60 1x241", f"offhook_media_sessions{{{_DRAINING}}}": "3x300",
+         f"offhook_draining{{{_BRIDGE}}}": "0x5 1x241", f"offhook_media_sessions{{{_BRIDGE}}}": "0x246"},
+        230,
     ),
     "EventLoopLate": _slow("offhook_event_loop_lag_seconds", _BRIDGE, "0.02", "0.5"),
     "TwoVersions": Case(
@@ -164,7 +192,14 @@ CASES: Final[Mapping[str, Case]] = {
         {f"offhook_media_sessions{{{_BRIDGE}}}": "70x60", f"offhook_media_capacity{{{_BRIDGE}}}": "100x60", f"offhook_draining{{{_BRIDGE}}}": "0x60",
          f"offhook_media_sessions{{{_DRAINING}}}": "90x60", f"offhook_media_capacity{{{_DRAINING}}}": "100x60", f"offhook_draining{{{_DRAINING}}}": "1x60"},
     ),
-    "CallersTurnedAway": _appears(f'offhook_media_refused_total{{{_BRIDGE},provider="unknown",reason="capacity"}}'),
+    # A full bridge refuses while another has room: the proxy gives the call to that one, and nobody is turned away.
+    "CallersTurnedAway": Case(
+        _bridges(full=100, other=96) | {_REFUSES: "_x28 1x20"},
+        _bridges(full=100, other=20) | {_REFUSES: "_x28 1x20"},
+        # Nobody is given the calls that it goes on refusing.
+        fires_too=_bridges(full=100, other=20) | {_REFUSES: "0+10x60"},
+    ),
+    "BridgeFull": Case(_bridges(full=100, other=20) | {_REFUSES: "_x90 1x20"}, {_REFUSES: "1x150"}, 91),
     "AudioRefused": _one(f'offhook_media_refused_total{{{_BRIDGE},provider="twilio",reason="token-expired"}}', "0+5x60", "0+0.1x60"),
     "AudioHasGaps": Case(
         {'offhook_media_gaps_total{provider="twilio"}': "0+30x60", 'offhook_media_frames_total{direction="uplink"}': "0+30000x60"},
@@ -195,8 +230,12 @@ CASES: Final[Mapping[str, Case]] = {
     # --- consumers
     "ConsumerStopped": _one(f"offhook_bus_fuse_blown{{{_READER}}}", "0x20 1x40", "0x60"),
     "ConsumerStuck": Case(
-        {f"offhook_bus_lag{{{_READER}}}": "0+10x60", f"offhook_bus_consumed_total{{{_READER}}}": "7x60"},
-        {f"offhook_bus_lag{{{_READER}}}": "0+10x60", f"offhook_bus_consumed_total{{{_READER}}}": "0+100x60"},
+        # One of two stands still.
+        {f"offhook_bus_lag{{{_READER}}}": "0+10x60", f"offhook_bus_consumed_total{{{_READER}}}": "7x60",
+         f"offhook_bus_lag{{{_READS_ON}}}": "3x60", f"offhook_bus_consumed_total{{{_READS_ON}}}": "0+100x60"},
+        # Both read, one with a lag; the other has nothing to read.
+        {f"offhook_bus_lag{{{_READER}}}": "0+10x60", f"offhook_bus_consumed_total{{{_READER}}}": "0+100x60",
+         f"offhook_bus_lag{{{_READS_ON}}}": "0x60", f"offhook_bus_consumed_total{{{_READS_ON}}}": "7x60"},
     ),
     "ConsumerBehind": _slow("offhook_bus_event_age_seconds", _READER, "0.5", "300.0"),
     "BatchesFail": _one(f"offhook_bus_retries_total{{{_READER}}}", "0+6x60", "0x10 1x50"),

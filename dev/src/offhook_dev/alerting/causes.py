@@ -12,11 +12,24 @@ _AWAY: Final = "\nor\n".join(
     (f'max by (job) (up{{job=~"{"|".join(_JOBS)}"}}) == 0', *(f'absent(up{{job="{job}"}})' for job in _JOBS))
 )
 
+# Of the bridges that take calls: what a draining one carries is in nobody's way.
+_LIVE: Final = "and on (instance) offhook_draining == 0"
+_FULLNESS: Final = f"sum(offhook_media_sessions {_LIVE}) / sum(offhook_media_capacity {_LIVE})"
+_NO_ROOM: Final = 'offhook_media_refused_total{reason="capacity"}'
+
 CAUSES: Final = (
     # --- processes
     Alert(
         "ServiceAway", _AWAY, "2m", "page", "processes",
         "No process of {{ $labels.job }} can be scraped: it is down, or Prometheus cannot reach it.",
+    ),
+    Alert(
+        "BridgeAway", 'up{job="media-bridge"} == 0', "5m", "page", "processes",
+        "{{ $labels.job }} at {{ $labels.instance }} cannot be scraped: it hangs or is away, and its callers hear nothing.",
+    ),
+    Alert(
+        "ProcessAway", f'up{{job=~"{_ANY_JOB}",job!="media-bridge"}} == 0', "5m", "ticket", "processes",
+        "{{ $labels.job }} at {{ $labels.instance }} cannot be scraped: it hangs, is down, or Prometheus cannot reach it.",
     ),
     Alert(
         "NobodyReady", "max by (job) (offhook_ready) == 0", "2m", "page", "processes",
@@ -31,8 +44,8 @@ CAUSES: Final = (
         "{{ $labels.job }} at {{ $labels.instance }} was started again more than three times within half an hour.",
     ),
     Alert(
-        "DrainStuck", 'min_over_time(offhook_draining{job!="media-bridge"}[10m]) == 1 or min_over_time(offhook_draining{job="media-bridge"}[5h]) == 1', "1m", "ticket", "processes",
-        "{{ $labels.job }} at {{ $labels.instance }} has been about to end for longer than anything it waits for can last.",
+        "DrainStuck", 'min_over_time(offhook_draining{job="media-bridge"}[3h30m]) == 1 and on (instance) sum by (instance) (offhook_media_sessions) > 0', "1m", "ticket", "processes",
+        "{{ $labels.job }} at {{ $labels.instance }} has been about to end for three and a half hours; what it carries after four is handed over.",
     ),
     Alert(
         "EventLoopLate", quantile(0.99, "offhook_event_loop_lag_seconds", by="job, instance") + " > 0.1", "10m", "ticket", "processes",
@@ -100,12 +113,16 @@ CAUSES: Final = (
     ),
     # --- audio
     Alert(
-        "BridgesNearlyFull", "sum(offhook_media_sessions and on (instance) offhook_draining == 0) / sum(offhook_media_capacity and on (instance) offhook_draining == 0) > 0.8", "5m", "page", "capacity",
+        "BridgesNearlyFull", f"{_FULLNESS} > 0.8", "5m", "page", "capacity",
         "The bridges carry more than 80 % of the calls they take; soon callers are turned away.",
     ),
     Alert(
-        "CallersTurnedAway", happened('offhook_media_refused_total{reason="capacity"}', "5m"), "0m", "page", "capacity",
-        "A bridge refused a call's audio because it was full.",
+        "CallersTurnedAway", f"({happened(_NO_ROOM, '5m')}) and {_FULLNESS} > 0.95 or sum(increase({_NO_ROOM}[10m])) > 60", "0m", "page", "capacity",
+        "Bridges refuse calls because they are full, and no other takes them.",
+    ),
+    Alert(
+        "BridgeFull", happened(_NO_ROOM, "5m"), "0m", "ticket", "capacity",
+        "A bridge was full and refused a call; the caller noticed nothing where the proxy tries another bridge.",
     ),
     Alert(
         "AudioRefused", 'sum by (reason) (increase(offhook_media_refused_total{reason!~"capacity|draining|no-such-path|signature-missing|run-ended"}[10m])) > 10', "5m", "ticket", "audio",
@@ -154,8 +171,8 @@ CAUSES: Final = (
     ),
     Alert(
         "ConsumerStuck",
-        "sum by (job, topic, group) (offhook_bus_lag) > 0 and sum by (job, topic, group) (rate(offhook_bus_consumed_total[5m])) == 0", "5m", "page", "consumers",
-        "{{ $labels.group }} has records of {{ $labels.topic }} to read and reads none.",
+        "sum by (job, instance, topic, group) (offhook_bus_lag) > 0 and sum by (job, instance, topic, group) (rate(offhook_bus_consumed_total[5m])) == 0", "5m", "page", "consumers",
+        "{{ $labels.group }} at {{ $labels.instance }} has records of {{ $labels.topic }} to read and reads none.",
     ),
     Alert(
         "ConsumerBehind", quantile(0.5, "offhook_bus_event_age_seconds", by="topic, group") + " > 30", "10m", "ticket", "consumers",
