@@ -59,6 +59,7 @@ class Board:
         self._workflows = Workflows(database, keyring, clock=self.clock)
         self.workflow_id = ""
         self._later = 0.0
+        self.doubted: list[str] = []
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + 1_700_000_000 + self._later
@@ -67,8 +68,7 @@ class Board:
         self._later += seconds
 
     async def open(self, url: str | None = PUBLIC_URL) -> "Board":
-        row = await self._workflows.create("ada", WORKFLOW)
-        self.workflow_id = row.id
+        self.workflow_id = await self.add_workflow("ada")
         await self.set_public_url(url)
         return self
 
@@ -92,8 +92,12 @@ class Board:
 
     async def add_as(self, user: str, configuration_id: str, number: str) -> str:
         """Another user's number, with a workflow of his own."""
-        workflow = await self._workflows.create(user, WORKFLOW)
-        row = await self.numbers.create(user, configuration_id, number=number, workflow_id=workflow.id)
+        workflow_id = await self.add_workflow(user)
+        row = await self.numbers.create(user, configuration_id, number=number, workflow_id=workflow_id)
+        return str(row.id)
+
+    async def add_workflow(self, user: str) -> str:
+        row = await self._workflows.create(user, WORKFLOW)
         return str(row.id)
 
     def once(self, account: Account, operation: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -158,6 +162,7 @@ class Board:
             asking,
             registry.PROVIDERS,
             settings=settings,
+            doubt=self.doubted.append,
             clock=self.clock,
         )
 

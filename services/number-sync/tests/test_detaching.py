@@ -61,6 +61,25 @@ async def states(board: Board) -> list[str]:
     return [row.state for row in await board.detachments()]
 
 
+async def test_a_number_is_pending_as_soon_as_something_else_is_wanted_of_it(board: Board) -> None:
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    other = await board.add_workflow("ada")
+    await board.change(main, number, workflow_id=other)
+    assert (await board.state(number)).state == "synced"  # nothing else is wanted at the provider
+    await board.change(main, number, active=False)
+    row = await board.state(number)
+    assert (row.state, row.reason) == ("pending", None)
+    await board.settle()
+    assert (await board.state(number)).state == "detached"
+    await board.change(main, number, workflow_id=None)
+    assert (await board.state(number)).state == "detached"
+    await board.change(main, number, active=True, workflow_id=board.workflow_id)
+    assert (await board.state(number)).state == "pending"
+
+
 async def test_a_deleted_number_is_set_back(board: Board) -> None:
     account = board.accounts[SID].own(ONE, VoiceUrl="https://them.example/old")
     held = dict(account.lines[ONE].settings)

@@ -175,6 +175,21 @@ async def test_the_configured_address_wins(run_service: RunService, tunnel: Tunn
     assert tunnel.asked == 0
 
 
+async def test_another_address_leaves_no_number_synced_before_it_is_set(database: Database) -> None:
+    board = await Board(database).open()
+    board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number, idle = await board.add(main, ONE), await board.add(main, "+14155551235", workflow_id=None)
+    await board.settle()
+    await board.set_public_url(PUBLIC_URL)
+    assert (await board.state(number)).state == "synced"
+    await board.set_public_url("https://other.example.com")
+    assert (await board.state(number)).state == "pending"
+    assert (await board.state(idle)).state == "detached"
+    await board.settle()
+    assert (await board.state(number)).state == "synced"
+
+
 async def test_another_address_of_the_installation_is_a_change_once(database: Database) -> None:
     async with database.write() as connection:
         assert await adopt(connection, "https://a.example", at=1)

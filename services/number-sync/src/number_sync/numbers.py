@@ -194,8 +194,8 @@ class Numbers:
             ).one()
             if (changed.active, changed.workflow_id) != (row.active, row.workflow_id):
                 await store.mark_due(connection, number_id=number_id, at=now)
-                if changed.active and changed.workflow_id is not None:
-                    await store.await_setup(connection, number_id=number_id, at=now)
+                if _is_answered(changed) != _is_answered(row):
+                    await store.unsettle(connection, number_id=number_id, at=now)
             await publishing.publish_number(connection, changed)
             return changed
 
@@ -276,6 +276,10 @@ class Numbers:
         )
         for other in others.all():
             await publishing.publish_number(connection, other)
+
+
+def _is_answered(number: Row[Any]) -> bool:
+    return number.active and number.workflow_id is not None
 
 
 async def _lock_workflow(connection: AsyncConnection, user_id: str, workflow_id: str) -> None:

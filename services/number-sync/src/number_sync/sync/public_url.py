@@ -32,11 +32,12 @@ log = structlog.get_logger(__name__)
 
 async def adopt(connection: AsyncConnection, url: str | None, *, at: int) -> bool:
     """Make `url` the public base URL (None: there is none) and tell the other services; when it is another one than
-    before, all numbers are due. Returns whether it is. `at`: ms since 1970."""
+    before, all numbers are due, and none is synced. Returns whether it is. `at`: ms since 1970."""
     changed = await publishing.public_url(connection) != url
     await publishing.set_public_url(connection, url, at=at)
     if changed:
         await store.mark_due(connection, at=at)
+        await store.unsettle(connection, at=at)
     return changed
 
 

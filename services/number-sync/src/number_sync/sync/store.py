@@ -34,13 +34,19 @@ async def mark_due(
     await connection.execute(change)
 
 
-async def await_setup(connection: AsyncConnection, *, number_id: str, at: int) -> None:
-    """Somebody answers the number from now on: while nothing is set for it, it is not as its operator wants it."""
-    await connection.execute(
-        update(number_states)
-        .where(number_states.c.number_id == number_id, number_states.c.state == "detached")
-        .values(state="pending", reason=None, sentence=None, remedy=None, changed_at=at)
+async def unsettle(connection: AsyncConnection, *, number_id: str | None = None, at: int) -> None:
+    """Something else is wanted at the provider from now on, of the number or (None) of all that are set: nobody has
+    seen that it is so. Due they are by `mark_due`."""
+    change = update(number_states).values(
+        state="pending", reason=None, sentence=None, remedy=None, changed_at=at
     )
+    if number_id is None:
+        change = change.where(number_states.c.state == "synced")
+    else:
+        change = change.where(
+            number_states.c.number_id == number_id, number_states.c.state.in_(("synced", "detached"))
+        )
+    await connection.execute(change)
 
 
 async def begin(
