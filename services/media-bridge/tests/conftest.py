@@ -43,7 +43,7 @@ APP = "aaaaaaaa-bbbb-cccc-dddd-000000000001"
 API_KEY = "abcd1234"
 SECRET = "qwertyuiopasdfghjklzxcvbnm123456"
 UUID = "aaaaaaaa-bbbb-cccc-dddd-0123456789ab"
-TIMEOUT_S = 20.0
+TIMEOUT_S = 90.0
 
 
 class Agent:
@@ -340,7 +340,9 @@ class Rig:
         signed = "wss" + PUBLIC_URL.removeprefix("https") + path
         signature = RequestValidator(auth_token).compute_signature(signed, {})
         sent = {"x-twilio-signature": signature} if headers is None else dict(headers)
-        socket = await connect(self.ws + path, additional_headers=sent, compression=None, **options)
+        socket = await connect(
+            self.ws + path, additional_headers=sent, compression=None, open_timeout=TIMEOUT_S, **options
+        )
         caller = TwilioCaller(socket)
         self.callers.append(caller)
         return caller
@@ -359,7 +361,10 @@ class Rig:
                 "application_id": APP, **claims}  # fmt: skip
         bearer = jwt.encode(body, secret, algorithm="HS256")
         socket = await connect(
-            self.ws + path, additional_headers={"Authorization": f"Bearer {bearer}"}, compression=None
+            self.ws + path,
+            additional_headers={"Authorization": f"Bearer {bearer}"},
+            compression=None,
+            open_timeout=TIMEOUT_S,
         )
         caller = VonageCaller(socket)
         self.callers.append(caller)
@@ -427,12 +432,12 @@ class Rig:
         await self.put(CONFIGURATIONS, name, record)
 
     async def ready(self) -> tuple[int, Any]:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             answer = await client.get(f"http://127.0.0.1:{self.admin_port}/readyz")
             return answer.status_code, answer.json()
 
     async def metrics(self) -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             return (await client.get(f"http://127.0.0.1:{self.admin_port}/metrics")).text
 
 
@@ -466,7 +471,10 @@ async def running_rig(redis_url: str, state_dir: Any, agent_url: str, **override
             BridgeSettings,
             **{
                 "redis_url": redis_url, "keyring": keyring_text, "token_key": token_key, "state_dir": state_dir,
-                "listen_port": 0, "admin_port": 0, "drain_timeout_s": 5, "bridge_id": "b1", **overrides,
+                "listen_port": 0, "admin_port": 0, "bridge_id": "b1",
+                # The deadlines of calls are told by the tests that are about them; no other test meets one.
+                "comfort_after_s": 60, "silence_timeout_s": 60, "start_timeout_s": 30, "agent_connect_timeout_s": 30,
+                "agent_ping_s": 60, "drain_timeout_s": 60, "redis_timeout_s": 5, **overrides,
             },
         )  # fmt: skip
         rig.app = build(settings, bus)

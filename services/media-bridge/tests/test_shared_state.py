@@ -12,14 +12,14 @@ from media_bridge.shared_state import Claim, Prior, SharedState
 
 @pytest.fixture
 async def state(redis_url: str) -> AsyncIterator[SharedState]:
-    made = SharedState(redis_url, "b1")
+    made = SharedState(redis_url, "b1", timeout_s=5)
     yield made
     await made.stop()
 
 
 @pytest.fixture
 async def other(redis_url: str) -> AsyncIterator[SharedState]:
-    made = SharedState(redis_url, "b2")
+    made = SharedState(redis_url, "b2", timeout_s=5)
     yield made
     await made.stop()
 

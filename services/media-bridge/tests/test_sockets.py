@@ -40,7 +40,7 @@ class Peer:
 
     async def close_code(self) -> int:
         """The code in the close frame that the server sends, whatever comes before it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 head = await self.reader.readexactly(2)
                 payload = await self.reader.readexactly(head[1] & 0x7F)
