@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
-from carrier_sim import CarrierSim
+from carrier_sim import CallReport, CarrierSim
 from carrier_sim.audio import speech, to_ulaw
 
 
@@ -158,7 +158,15 @@ async def vonage_agent(
                 await speak("answer")
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until_silent(report: CallReport) -> None:
+    """Returns when the person on the phone has spoken, and says nothing more."""
+    said_ms = 0
+    while report.caller_audio_ms > said_ms or said_ms == 0:
+        said_ms = report.caller_audio_ms
+        await asyncio.sleep(0.3)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

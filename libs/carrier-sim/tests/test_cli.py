@@ -70,11 +70,11 @@ async def test_serve_is_controlled_over_http_and_ends_on_ctrl_c(
     assert match, first
     arguments = ("--from", "+14155550199", "--to", "+14155550100", "--ca", tmp_path / "home" / "ca.pem")
     called = await run("call", "--sim", match[0], *arguments, "--heard", tmp_path / "heard.wav")
-    out, err = await asyncio.wait_for(called.communicate(), 30)
+    out, err = await asyncio.wait_for(called.communicate(), 60)
     assert "carrier said" in out.decode(), err.decode()
     assert (tmp_path / "heard.wav").read_bytes()[:4] == b"RIFF"
     process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 15) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     assert (await process.stderr.read() if process.stderr else b"") == b""
 
 
@@ -131,6 +131,6 @@ async def test_call_ends_on_ctrl_c(simulation: Path, sim: CarrierSim, customer: 
     process = await run("call", "--config", simulation, *arguments)
     await until(lambda: bool(customer.received))
     process.send_signal(signal.SIGINT)
-    _, err = await asyncio.wait_for(process.communicate(), 15)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
     assert b"Traceback" not in err

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from customer import Customer, until, vonage_agent
+from customer import Customer, until, until_silent, vonage_agent
 from published_specs import PublishedSpecs
 from test_vonage_rest import APPLICATION, OURS, THEIRS, client_of, create
 from vonage import Vonage
@@ -124,10 +124,12 @@ async def test_a_conversation_begins_with_who_starts_it_and_ends_with_who_ends_i
     customer.answers["/answer"] = lambda _: web.json_response([hold, *GOODBYE])
     waiting = sim.vonage.place(THEIRS, OURS)
     waiter = asyncio.create_task(
-        waiting.run_inbound(Caller((Wait(0.5), Say(0.5), WaitForAgent(quiet_s=0.2), StayUntilHungUp(20))))
+        waiting.run_inbound(
+            Caller((Wait(0.5), Say(0.5), WaitForAgent(quiet_s=0.2, timeout_s=60), StayUntilHungUp(60)))
+        )
     )
     await until(lambda: waiting.report.rooms == ["room-1"])
-    await asyncio.sleep(1.2)  # what is said before the conversation begins is not heard
+    await until_silent(waiting.report)  # what is said before the conversation begins is not heard
     join = {"action": "conversation", "name": "room-1", "endOnExit": True}
     customer.answers["/answer"] = lambda _: web.json_response([join])
     host = await sim.vonage.call_in(CLERK, OURS, Caller((Wait(0.2), Say(0.8), Wait(0.3), HangUp())))
@@ -150,8 +152,6 @@ async def test_keys_are_pressed_by_rest_by_the_ncco_and_by_people(
     endpoint = {"type": "phone", "number": CLERK, "dtmfAnswer": "12#"}
     customer.answers["/answer"] = lambda _: web.json_response([phone(customer, endpoint=[endpoint])])
     call = await create(vonage, customer)
-    with pytest.raises(HttpRequestError):  # nobody has answered yet
-        await asyncio.to_thread(vonage.voice.play_dtmf_into_call, call.uuid, "5")
     await until(lambda: sim.vonage.calls[call.uuid].answered is not None)
     sent = await asyncio.to_thread(vonage.voice.play_dtmf_into_call, call.uuid, "56")
     assert sent.message == "DTMF sent"
@@ -159,6 +159,15 @@ async def test_keys_are_pressed_by_rest_by_the_ncco_and_by_people(
     assert report.digits_heard == "56"
     assert legs(sim, report)[0].digits_heard == "12#90"
     with pytest.raises(NotFoundError):
+        await asyncio.to_thread(vonage.voice.play_dtmf_into_call, call.uuid, "5")
+
+
+async def test_no_keys_are_pressed_before_somebody_answers(
+    sim: CarrierSim, vonage: Vonage, customer: Customer
+) -> None:
+    sim.callees[THEIRS] = Callee(3600.0)
+    call = await create(vonage, customer)
+    with pytest.raises(HttpRequestError):
         await asyncio.to_thread(vonage.voice.play_dtmf_into_call, call.uuid, "5")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from customer import Customer, twilio_agent, until, xml
+from customer import Customer, twilio_agent, until, until_silent, xml
 from published_specs import PublishedSpecs
 from test_twilio_rest import OURS, SID, THEIRS, TOKEN, client_of
 from twilio.rest import Client
@@ -122,7 +122,7 @@ async def test_a_live_call_is_redirected_to_a_number_and_its_stream_closed(
     await asyncio.to_thread(twilio.calls(call.sid).update, twiml=twiml)
     report = await sim.next_report(call.sid)
     assert (report.streams, report.said, report.violations) == (1, ["Goodbye."], [])
-    assert customer.messages[-1]["event"] == "stop"
+    await until(lambda: customer.messages[-1]["event"] == "stop")
     assert legs(sim, report)[0].from_number == OURS
 
 
@@ -136,11 +136,13 @@ async def test_a_conference_begins_with_who_starts_it_and_ends_with_who_ends_it(
     customer.answers["/voice"] = conference(startConferenceOnEnter="false")
     waiting = sim.twilio.place(THEIRS, OURS)
     waiter = asyncio.create_task(
-        waiting.run_inbound(Caller((Wait(0.5), Say(0.5), WaitForAgent(quiet_s=0.2), StayUntilHungUp(20))))
+        waiting.run_inbound(
+            Caller((Wait(0.5), Say(0.5), WaitForAgent(quiet_s=0.2, timeout_s=60), StayUntilHungUp(60)))
+        )
     )
     await until(lambda: waiting.report.rooms == ["room-1"])
     customer.answers["/voice"] = conference(endConferenceOnExit="true")
-    await asyncio.sleep(1.2)  # what is said before the conference begins is not heard
+    await until_silent(waiting.report)  # what is said before the conference begins is not heard
     host = await sim.twilio.call_in(CLERK, OURS, Caller((Wait(0.2), Say(0.8), Wait(0.3), HangUp())))
     report = await waiter
     assert host.party_audio_ms == 0

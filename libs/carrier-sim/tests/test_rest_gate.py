@@ -14,6 +14,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
 from carrier_sim import CarrierSim, RestFault, provision
+from carrier_sim.rest_log import RateLimits
 
 SID = "AC" + "1" * 32
 TOKEN = "twilio-auth-token"
@@ -22,7 +23,7 @@ APPLICATION = "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab"
 KEY, SECRET = "abcd1234", "NotARealSecret1"
 
 
-def twilio_client(sim: CarrierSim, timeout_s: float = 10) -> Client:
+def twilio_client(sim: CarrierSim, timeout_s: float = 30) -> Client:
     http = TwilioHttpClient(pool_connections=True, timeout=timeout_s)
     http.session.verify = str(sim.ca_pem)
     http.session.trust_env = False
@@ -132,14 +133,14 @@ async def test_a_cut_connection_leaves_open_whether_the_work_was_done(
 async def test_silence_lasts_until_the_client_gives_up(sim: CarrierSim, twilio: Client) -> None:
     sim.rest_faults = [RestFault(do="silence")]
     with pytest.raises(requests.ReadTimeout):
-        await fetch(twilio_client(sim, timeout_s=0.5))
+        await ask(sim, f"/2010-04-01/Accounts/{SID}.json", auth=(SID, TOKEN), timeout=(30, 0.5))
 
 
 async def test_a_silent_carrier_can_be_stopped(private_key: str) -> None:
     async with CarrierSim() as sim:
         sim.twilio.add_account(SID, TOKEN)
         sim.rest_faults = [RestFault(do="silence")]
-        waiting = asyncio.create_task(fetch(twilio_client(sim, timeout_s=30)))
+        waiting = asyncio.create_task(fetch(twilio_client(sim, timeout_s=300)))
         while sim.rest_faults and not sim._gate.faults.to_list()[0]["hit"]:
             await asyncio.sleep(0.01)
     with pytest.raises(requests.ConnectionError):
@@ -153,29 +154,31 @@ async def test_a_slow_answer_is_a_good_answer(sim: CarrierSim, twilio: Client) -
     assert time.monotonic() - began >= 0.3
 
 
+def test_requests_are_admitted_up_to_the_limit_in_any_second() -> None:
+    limits = RateLimits()
+    limits.set(SID, 3)
+    assert [limits.admits(SID, now) for now in (0.0, 0.1, 0.2, 0.9)] == [True, True, True, False]
+    assert limits.admits(KEY, 0.9), "it has no limit"
+    assert [limits.admits(SID, now) for now in (1.05, 1.06, 1.15, 1.16)] == [True, False, True, False]
+
+
+def test_a_slow_account_gets_one_request_in_so_many_seconds() -> None:
+    limits = RateLimits()
+    limits.set(SID, 0.5)
+    assert [limits.admits(SID, now) for now in (0.0, 1.9, 2.1, 4.0, 4.2)] == [True, False, True, False, True]
+
+
 async def test_an_account_over_its_rate_is_refused_and_another_is_not(
     sim: CarrierSim, twilio: Client, application: None
 ) -> None:
-    sim.limit_requests(SID, 3)
-    answers = []
-    for _ in range(4):
-        try:
-            answers.append((await fetch(twilio)).status)
-        except TwilioRestException as error:
-            answers.append(error.code)
-    assert answers == ["active", "active", "active", 20429]
-    for _ in range(5):
-        assert (await ask(sim, "/account/get-balance", auth=(KEY, SECRET))).status_code == 200
-    await asyncio.sleep(1.05)
+    sim.limit_requests(SID, 0.001)
     assert (await fetch(twilio)).status == "active"
-    assert (sim.rest_log.count(SID), sim.rest_log.refused(SID), sim.rest_log.refused(KEY)) == (5, 1, 0)
-
-
-async def test_a_slow_account_gets_one_request_in_so_many_seconds(sim: CarrierSim, twilio: Client) -> None:
-    sim.limit_requests(SID, 0.5)
-    assert (await fetch(twilio)).sid == SID
-    with pytest.raises(TwilioRestException):
+    with pytest.raises(TwilioRestException) as error:
         await fetch(twilio)
+    assert (error.value.status, error.value.code) == (429, 20429)
+    for _ in range(2):
+        assert (await ask(sim, "/account/get-balance", auth=(KEY, SECRET))).status_code == 200
+    assert (sim.rest_log.count(SID), sim.rest_log.refused(SID), sim.rest_log.refused(KEY)) == (2, 1, 0)
 
 
 @pytest.mark.parametrize("status", ["suspended", "closed"])
