@@ -11,32 +11,34 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from installation import Installation, Json
+from public_url import verifies_against
 
 from carrier_sim import CarrierSim, HangUp, RestFault, Say, WaitForAgent
 from carrier_sim.twilio.accounts import Number as TwilioNumber
 from carrier_sim.vonage.applications import new_private_key
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, status_path
-from offhook.topics import CONFIGURATIONS, NUMBERS
 from offhook_dev.edge import make_certificate
 from offhook_dev.ports import free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 OLD: Final = "https://their-old-server.example.com/voice"
 ELSEWHERE: Final = "https://somebody-else.example.com/voice"
-TALK: Final = (WaitForAgent(timeout_s=15), Say(0.8), WaitForAgent(timeout_s=15), HangUp())
+TALK: Final = (WaitForAgent(timeout_s=60), Say(0.8), WaitForAgent(timeout_s=60), HangUp())
 
 CROWD: Final = 500
-CROWD_LIMIT_PER_S: Final = 5.0
-# At the service's own pace of four requests a second 500 numbers take 125 s, and looking at them some more.
-CROWD_WITHIN_S: Final = 240.0
+# Twice the service's own pace, for requests that were held up and come in one second with the next ones.
+CROWD_LIMIT_PER_S: Final = 8.0
+# At four requests a second 500 numbers take 125 s, and looking at them some more; in less than at five they are not done.
+CROWD_PACE_PER_S: Final = 5.0
+CROWD_WITHIN_S: Final = 600.0
 
 # Intervals of seconds where an operator has minutes; the pace is the one everybody has.
 PACE: Final = {
     "OFFHOOK_SYNC_INTERVAL_S": "2",
     "OFFHOOK_SYNC_RETRY_S": "0.3",
-    "OFFHOOK_PROVIDER_TIMEOUT_S": "3",
-    "OFFHOOK_PROVIDER_DEADLINE_S": "6",
+    "OFFHOOK_PROVIDER_TIMEOUT_S": "15",
+    "OFFHOOK_PROVIDER_DEADLINE_S": "30",
 }
 
 
@@ -131,14 +133,12 @@ class Town:
             {"name": f"{provider} {serial}", "provider": provider, "credentials": keys, **more},
         )
         assert made["verification"]["state"] == "verified", made
-        self.installation._count(CONFIGURATIONS)
         return Held(provider, account, str(made["configuration_id"]), e164, application=application)
 
     async def add(self, held: Held, *, workflow: bool = True) -> Held:
         path = f"/telephony-configurations/{held.configuration}/phone-numbers"
         body = {"number": held.e164, "workflow_id": self.workflow if workflow else None}
         made = await self.installation.demo.post(path, body)
-        self.installation._count(NUMBERS)
         return Held(
             held.provider, held.account, held.configuration, held.e164,
             f"{path}/{made['number_id']}", held.application,
@@ -154,7 +154,7 @@ class Town:
         told: Json = answer.json()["sync"]
         return told
 
-    async def until(self, held: Held, holds: Callable[[Json], bool], within_s: float = 45.0) -> Json:
+    async def until(self, held: Held, holds: Callable[[Json], bool], within_s: float = 120.0) -> Json:
         """What is told of the number once it `holds`. Raises `AssertionError` with what there is."""
         told: Json = {}
         with contextlib.suppress(TimeoutError):
@@ -184,7 +184,7 @@ def is_ours(number: TwilioNumber, url: str) -> bool:
     )
 
 
-async def eventually(holds: Callable[[], bool], within_s: float = 45.0) -> None:
+async def eventually(holds: Callable[[], bool], within_s: float = 120.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.1)
@@ -227,7 +227,7 @@ class Edge(dict[str, str]):
 
 
 async def gather_the_crowd(town: Town) -> Held:
-    """An account with 500 numbers and a limit of five requests in a second, all to be set."""
+    """An account with 500 numbers and a limit of requests in a second, all to be set."""
     held = await town.account()
     town.sim.limit_requests(held.account, CROWD_LIMIT_PER_S)
     numbers = [f"+1212556{number:04d}" for number in range(CROWD - 1)]
@@ -448,7 +448,6 @@ async def test_a_number_of_nobody_is_not_in_the_account(town: Town) -> None:
     assert told["reason"] == "number-not-owned"
 
 
-@pytest.mark.timeout(240)
 async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothing(town: Town) -> None:
     held = await town.add(await town.account())
     await town.synced(held)
@@ -456,13 +455,11 @@ async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothi
     path = f"/telephony-configurations/{held.configuration}"
     asked = town.sim.rest_log.count(held.account)
     # Less than the provider is waited for.
-    answer = await town.installation.demo.client.delete(path, params={"numbers": "detach"}, timeout=2.8)
+    answer = await town.installation.demo.client.delete(path, params={"numbers": "detach"}, timeout=14)
     assert answer.status_code == 204
-    town.installation._entries[CONFIGURATIONS] -= 1
-    town.installation._entries[NUMBERS] -= 1
     assert (await town.installation.demo.client.get(path)).status_code == 404
     # A request that nobody answers is in the log when it was given up, after tens of seconds; it may be the second one.
-    await eventually(lambda: town.sim.rest_log.count(held.account) > asked, 45.0)
+    await eventually(lambda: town.sim.rest_log.count(held.account) > asked)
     assert is_ours(town.at_twilio(held), town.tunnel.url), "nothing was let go yet"
     town.mend(rule)
     await eventually(lambda: town.at_twilio(held).voice_url == OLD)
@@ -471,7 +468,7 @@ async def test_a_configuration_is_deleted_at_once_though_the_provider_says_nothi
 # --- from here on, what concerns all numbers ------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(CROWD_WITHIN_S + 30)
+@pytest.mark.timeout(CROWD_WITHIN_S + 100)
 async def test_hundreds_of_numbers_converge_within_what_their_account_may_ask(town: Town) -> None:
     assert town.crowd is not None
     held = await town.crowd
@@ -486,10 +483,10 @@ async def test_hundreds_of_numbers_converge_within_what_their_account_may_ask(to
     assert town.sim.rest_log.refused(held.account) <= 5
     pushes = [r for r in town.sim.rest_log.requests(held.account) if r.method == "POST" and r.status == 200]
     assert len(pushes) == CROWD, "each was set once"
+    assert pushes[-1].at - pushes[0].at > CROWD / CROWD_PACE_PER_S
     # What follows shall not wait for them again.
     answer = await town.installation.demo.client.delete(path, params={"numbers": "leave"}, timeout=60)
     assert answer.status_code == 204
-    town.installation._entries[CONFIGURATIONS] -= 1
     assert is_ours(next(iter(numbers)), town.tunnel.url)
 
 
@@ -524,10 +521,10 @@ async def test_a_new_name_of_the_tunnel_reaches_every_number_and_calls_come_in_u
         lambda: (
             is_ours(town.at_twilio(held["twilio"]), town.tunnel.url)
             and answer_url() == town.tunnel.url + INBOUND_PATH
-        ),
-        60,
+        )
     )
     await town.installation.known()
+    await verifies_against(town.installation, town.tunnel.url)
     for provider, each in held.items():
         await town.synced(each)
         finished = await town.installation.call(provider, each.e164, *TALK)
