@@ -423,6 +423,33 @@ async def test_one_bad_configuration_holds_up_nobody(board: Board) -> None:
 
 
 @on_sqlite
+async def test_credentials_are_doubted_when_the_provider_says_something_else_than_what_is_kept(
+    board: Board,
+) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    await board.add(main, ONE)
+
+    async def doubts(verification: str, fault: RestError | None) -> bool:
+        async with board.database.write() as connection:
+            await connection.execute(update(configurations).values(verification=verification))
+        account.faults = [fault]
+        board.doubted.clear()
+        await board.check()
+        await board.settle()
+        return board.doubted == [main]
+
+    refusal = RestError("credentials", "20003", "Authenticate")
+    outage = RestError("unavailable", "503", "away")
+    assert await doubts("not-verified", None)
+    assert await doubts("refused", None)
+    assert await doubts("verified", refusal)
+    assert not await doubts("verified", None)
+    assert not await doubts("verified", outage)
+    assert not await doubts("refused", refusal)
+
+
+@on_sqlite
 async def test_a_round_that_crashes_is_told_and_takes_no_turn_from_others_of_the_account(
     board: Board,
 ) -> None:

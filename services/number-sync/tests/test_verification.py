@@ -14,6 +14,7 @@ from carrier_sim.vonage.applications import new_private_key
 from number_sync.configurations import Configurations
 from number_sync.database import Database
 from number_sync.inquiries import Inquiries
+from number_sync.rechecks import Rechecks
 from number_sync.rotation import rotate
 from number_sync.verification import Verification, Verifier
 from offhook.providers import registry
@@ -162,6 +163,33 @@ async def test_a_provider_that_cannot_be_reached_leaves_saved_credentials_not_ve
         )
 
 
+@on_sqlite
+async def test_what_a_comparison_of_numbers_finds_out_is_checked_and_kept(
+    run_service: RunService, carrier: CarrierSim
+) -> None:
+    owner = account(carrier)
+    async with run_service(**at(carrier)) as service:
+        made = (await service.api.post(C, json=body())).json()
+        assert made["verification"]["state"] == "verified"
+        one = f"{C}/{made['configuration_id']}"
+        workflow = {"name": "Desk", "agent_url": "wss://agent.example.com/call"}
+        workflow_id = (await service.api.post("/workflows", json=workflow)).json()["workflow_id"]
+        owner.status = "suspended"
+        number = {"number": "+14155551234", "workflow_id": workflow_id}
+        number_id = (await service.api.post(f"{one}/phone-numbers", json=number)).json()["number_id"]
+        async with asyncio.timeout(30):
+            while (await service.api.get(one)).json()["verification"]["state"] != "refused":
+                await asyncio.sleep(0.01)
+        [known] = (await service.newest(CONFIGURATIONS)).values()
+        assert isinstance(known, ConfigurationRecord)
+        assert known.verification == "refused"
+        owner.status = "active"
+        await service.api.post(f"{one}/phone-numbers/{number_id}/check")
+        async with asyncio.timeout(30):
+            while (await service.api.get(one)).json()["verification"]["state"] != "verified":
+                await asyncio.sleep(0.01)
+
+
 # --- one attempt after the other ---------------------------------------------------------------------------------------
 
 
@@ -171,12 +199,15 @@ class Held:
     def __init__(self) -> None:
         self.held = threading.Event()
         self.release = threading.Event()
+        self.crashing: str | None = None
 
     def __call__(self, provider: str) -> RestFactory:
         def make(credentials: Mapping[str, str], *arguments: Any, **options: Any) -> Rest:
             if not self.held.is_set():
                 self.held.set()
                 self.release.wait(20)
+            if credentials["account_sid"] == self.crashing:
+                raise KeyError("a bug")
             return registry.rest(provider)(credentials, *arguments, **options)
 
         return make
@@ -290,3 +321,79 @@ async def test_changed_credentials_are_not_verified_until_they_were_tried(
     assert (await bench.stored()).state == "verified"
     await bench.change(OTHER_TOKEN)
     assert (await bench.stored()).state == "not-verified"
+
+
+async def test_an_attempt_that_finds_nothing_out_replaces_no_answer(
+    database: Database, carrier: CarrierSim
+) -> None:
+    owner = account(carrier)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    for status, state in (("active", "verified"), ("suspended", "refused")):
+        owner.status = status
+        assert (await bench.verifier.test("ada", bench.id)).state == state
+        known = await bench.stored()
+        bench.now += 1
+        carrier.rest_faults = [RestFault(status=503)]
+        assert (await bench.verifier.test("ada", bench.id)).code == "provider-unavailable"
+        assert await bench.stored() == known
+        carrier.rest_faults = []
+
+
+# --- again -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("trouble", "after_s"), [("away", 180), ("suspended", 180), ("refused", 3600)])
+async def test_what_is_not_verified_is_tried_again_in_its_time(
+    database: Database, carrier: CarrierSim, trouble: str, after_s: int
+) -> None:
+    owner = account(carrier, token=OTHER_TOKEN if trouble == "refused" else TWILIO["auth_token"])
+    if trouble == "away":
+        carrier.rest_faults = [RestFault(status=503)]
+    if trouble == "suspended":
+        owner.status = "suspended"
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    rechecks = Rechecks(database, bench.verifier, interval_s=180, clock=lambda: bench.now)
+    await bench.save()
+    # Not while the first attempt may be under way.
+    await rechecks.recheck()
+    assert (await bench.stored()).at is None
+    first = await bench.verifier.test("ada", bench.id)
+    assert first.state != "verified"
+    carrier.rest_faults = []
+    owner.status = "active"
+    owner.auth_token = TWILIO["auth_token"]
+    bench.now += after_s - 1
+    await rechecks.recheck()
+    assert await bench.stored() == first
+    bench.now += 1
+    await rechecks.recheck()
+    assert (await bench.stored()).state == "verified"
+    asked = len(carrier.rest_log.requests())
+    bench.now += 1_000_000
+    await rechecks.recheck()
+    assert len(carrier.rest_log.requests()) == asked
+
+
+@on_sqlite
+async def test_what_is_doubted_is_tried_at_once_and_one_that_cannot_be_tried_keeps_no_other_from_it(
+    database: Database, carrier: CarrierSim
+) -> None:
+    owner = account(carrier)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    good = bench.id
+    await bench.verifier.test("ada", good)
+    crashing = {**TWILIO, "account_sid": "AC" + "0c" * 16}
+    await bench.configurations.create("bob", **body(credentials=crashing))
+    bench.now += 180
+    owner.status = "suspended"
+    rechecks = Rechecks(database, bench.verifier, interval_s=180, clock=lambda: bench.now)
+    bench.rest_of.crashing = crashing["account_sid"]
+    rechecks.doubt(good)
+    rechecks.doubt("gone")
+    await rechecks.recheck()
+    assert (await bench.stored()).code == "account-suspended"

@@ -24,6 +24,7 @@ from number_sync.orders import CommandWorker, WorkerSettings
 from number_sync.orders.places import Places
 from number_sync.outbox import Relay
 from number_sync.pages import TEMPLATES, create_pages
+from number_sync.rechecks import Rechecks
 from number_sync.settings import NumberSyncSettings
 from number_sync.sync.pacing import Pacer
 from number_sync.sync.public_url import TunnelFollower, adopt
@@ -97,6 +98,8 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     bus.consume(CALL_EVENTS, group=f"{SERVICE}-last-calls", handler=last_calls.observe, traced=False)
     numbers = Numbers(database, clock=clock)
     inquiries = Inquiries(rest_of=registry.rest, api_url=settings.api_url, pacer=pacer)
+    verifier = Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock)
+    rechecks = Rechecks(database, verifier, interval_s=settings.sync_interval_s, clock=clock)
     reconciler = Reconciler(
         database,
         keyring,
@@ -110,6 +113,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         ),
         registry.PROVIDERS,
         settings=SyncSettings(interval_s=settings.sync_interval_s, retry_s=settings.sync_retry_s),
+        doubt=rechecks.doubt,
         clock=clock,
         owner=owner,
     )
@@ -159,6 +163,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
             endless.start(relay.run(), "outbox relay")
             endless.start(worker.run(), "command worker")
             endless.start(reconciler.run(), "number reconciler")
+            endless.start(rechecks.run(), "credentials rechecks")
             if follower is not None:
                 endless.start(follower.run(), "tunnel follower")
             yield
@@ -193,7 +198,7 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
         configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
         numbers=numbers,
         workflows=workflows,
-        verifier=Verifier(database, keyring, registry.PROVIDERS, inquiries, clock=clock),
+        verifier=verifier,
         imports=Imports(database, keyring, registry.PROVIDERS, numbers, inquiries),
         trials=Trials(workflows, hosts=settings.allowed_agents),
         check_now=reconciler.check_now,

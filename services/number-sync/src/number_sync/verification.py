@@ -1,7 +1,8 @@
 """Credentials are tried at their provider, and what it says is kept beside them.
 
 Trying never stands in the way of saving: what cannot be tried is "not verified". An answer counts for the credentials
-that were tried, and only until a later attempt has been answered; any other is dropped.
+that were tried, and only until a later attempt has been answered; any other is dropped. Nor does an attempt that found
+nothing out replace one that did.
 """
 
 from collections.abc import Mapping
@@ -83,7 +84,7 @@ class Verifier:
         return _stored(row)
 
     async def test(self, user_id: str, configuration_id: str) -> Verification:
-        """Try the credentials, keep the answer, and return it. Takes at most `deadline_s` and the database's time.
+        """Try the credentials, keep the answer if it is one, and return it. Takes at most `deadline_s` and the database's time.
 
         When the credentials were changed meanwhile, or a later attempt has been answered already, that is what is
         returned. Raises `NotFoundError`.
@@ -137,6 +138,8 @@ class Verifier:
             # Compared in clear: the same credentials may have been sealed again with another key.
             if self._open(row) != tried:
                 return self.of(row)
+            if answer.state == "not-verified" and row.verification != "not-verified":
+                return answer
             kept = await connection.execute(
                 update(configurations)
                 .where(

@@ -50,7 +50,7 @@ class SyncSettings:
 
 
 class Reconciler:
-    """`run` works until cancelled; call `drain` first. `wake` after a change makes it look at once."""
+    """`run` works until cancelled; call `drain` first. `wake` after a change makes it look at once. `doubt`: see `Round`."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Reconciler:
         providers: Mapping[str, ProviderAdapter],
         *,
         settings: SyncSettings,
+        doubt: Callable[[str], None] = lambda configuration_id: None,
         clock: Clock = time.time,
         owner: str | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Reconciler:
         self._requests = requests
         self._providers = providers
         self._settings = settings
+        self._doubt = doubt
         self._clock = clock
         self._owner = owner or new_id()
         self._wake = asyncio.Event()
@@ -231,6 +233,7 @@ class Reconciler:
                 self._providers,
                 lease,
                 schedule=self.schedule,
+                doubt=self._doubt,
                 clock=self._clock,
             ).run(configuration_id),
         )

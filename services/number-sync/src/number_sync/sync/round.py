@@ -33,6 +33,7 @@ PUSHES: Final = 50
 """Numbers that one round sets; the others stay due, and those that have changed meanwhile come first."""
 _LIST_DEADLINES: Final = 4
 _TOO_MANY_TROUBLES: Final = 3
+_REFUSALS: Final = ("credentials-refused", "account-suspended")
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,11 @@ class _Pending:
 
 
 class Round:
-    """`run` is the whole of it. Database errors pass through; everything from the provider becomes a state."""
+    """`run` is the whole of it. Database errors pass through; everything from the provider becomes a state.
+
+    `doubt` is told of a configuration whose credentials the provider takes although they are not verified, or no longer
+    takes although they are.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Round:
         lease: Lease,
         *,
         schedule: Callable[[str], Schedule],
+        doubt: Callable[[str], None],
         clock: Clock,
     ) -> None:
         self._database = database
@@ -67,6 +73,7 @@ class Round:
         self._providers = providers
         self._lease = lease
         self._schedule_of = schedule
+        self._doubt = doubt
         self._clock = clock
         self._schedule = Schedule(1, 1)
 
@@ -106,11 +113,16 @@ class Round:
         configuration = work.configuration
         paced = paced_as(configuration.user_id, configuration.account)
         account = self._requests.account(adapter, paced, credentials)
+        verified = configuration.verification == "verified"
         try:
             lines = await self._lines(account, [*wanted, *unwanted])
         except TroubleError as trouble:
+            if verified and trouble.obstacle.code in _REFUSALS:
+                self._doubt(configuration_id)
             await self._troubled([*wanted, *unwanted], trouble)
             return
+        if not verified:
+            self._doubt(configuration_id)
         if wanted:
             assert work.public_url is not None
             await self._bring(work, account, _urls(work.public_url), wanted, lines)
@@ -406,7 +418,7 @@ def _ends_the_round(trouble: TroubleError, so_far: int) -> bool:
     code = trouble.obstacle.code
     return (
         trouble.resting
-        or code in ("rate-limited", "credentials-refused", "account-suspended")
+        or code in ("rate-limited", *_REFUSALS)
         or (code in state.TRANSIENT and so_far >= _TOO_MANY_TROUBLES)
     )
 
