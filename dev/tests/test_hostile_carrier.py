@@ -20,7 +20,7 @@ from rogue_carrier import FORM, Order, RogueCarrier, Stream, Witness, twilio_sig
 
 from offhook.identities import INBOUND_PATH, media_path, status_path, webhook_path
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 REFUSED: Final = 1008
 each_provider = pytest.mark.parametrize("provider", PROVIDERS)
@@ -140,8 +140,9 @@ async def test_a_webhook_changed_on_its_way_is_refused(attack: Attack, provider:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"iat": int(time.time()) - 3600},
-        {"iat": int(time.time()) + 3600},
+        # In seconds from now.
+        {"iat": -3600},
+        {"iat": 3600},
         {"iss": "Nexmo"},
         {"api_key": "zzzz9999"},
         {"application_id": PAUSED["vonage"]["application_id"]},
@@ -152,6 +153,8 @@ async def test_a_webhook_changed_on_its_way_is_refused(attack: Attack, provider:
 )
 async def test_a_vonage_token_with_one_wrong_claim_is_refused(attack: Attack, claims: dict[str, Any]) -> None:
     document = attack.carrier.vonage_call(attack.numbers["vonage"])
+    if "iat" in claims:
+        claims = {"iat": int(time.time()) + claims["iat"]}
     answer = await attack.carrier.vonage(INBOUND_PATH, document, **claims)
     if "application_id" in claims:
         # The token is right for the other application, which has no such number: the caller hears words, no agent.
