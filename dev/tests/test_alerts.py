@@ -1,6 +1,9 @@
 """The alerts: each fires when it should and stays quiet when it should, names metrics that exist, and has a runbook."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -144,6 +147,17 @@ def test_names_are_unique_and_say_little_enough_to_be_read_at_night() -> None:
 _RUNBOOKS: Final = sorted((_ROOT / "docs" / "runbooks").glob("*.md"))
 _METRIC: Final = re.compile(r"\boffhook_[a-z_]+\b")
 _COMMANDS: Final = frozenset({"replay", "rebuild", "keys", "prepare"})
+# What each kind of autoscaler calls the least number of pods.
+_LEAST: Final = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}
+_SHORT: Final = {"hpa": "horizontalpodautoscaler"}
+_SAYS: Final = """
+import structlog
+from offhook.settings import ServiceSettings
+from offhook.telemetry import logging
+logging.configure("media-bridge", ServiceSettings.model_construct(log_format="json", log_level="info"))
+structlog.get_logger().info("good")
+structlog.get_logger().warning("bad")
+"""
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
@@ -193,6 +207,33 @@ def test_a_runbook_names_settings_and_workloads_that_exist(path: Path) -> None:
         assert f"`{name}`" in settings, name
     for kind, name in re.findall(r"\b(deployment|statefulset)/([a-z-]+)", text):
         assert (kind, name) in workloads, f"{kind}/{name}"
+
+
+@pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
+def test_a_runbook_has_more_pods_by_the_autoscaler_and_logs_of_all_pods(path: Path) -> None:
+    scalers = {
+        (manifest["kind"], manifest["spec"]["scaleTargetRef"]["name"])
+        for file in (_ROOT / "deploy" / "k8s" / "components").rglob("*.yaml")
+        for manifest in yaml.safe_load_all(file.read_text())
+        if manifest and manifest.get("kind") in _LEAST
+    }
+    text = path.read_text()
+    for name in re.findall(r"\bscale (?:deployment|statefulset)/([a-z-]+)", text):
+        assert name not in {scaled for _, scaled in scalers}, f"the autoscaler of {name} undoes it"
+    for kind, name, least in re.findall(r'\bpatch (\w+) ([a-z-]+) .*?"spec":\{"(\w+)":N', text):
+        (found,) = [one for one in _LEAST if one.lower().startswith(_SHORT.get(kind, kind))]
+        assert (found, name) in scalers
+        assert least == _LEAST[found]
+    for command in re.findall(r"\bkubectl -n offhook logs ([^`\n|]+)", text):
+        assert command.startswith("NAME ") or {"--prefix", "--tail=-1"} <= set(command.split()), command
+
+
+def test_the_first_command_shows_what_is_more_than_information() -> None:
+    (command,) = re.findall(r"\| (grep -v .+)$", (_ROOT / "docs/runbooks/README.md").read_text(), re.M)
+    said = subprocess.run([sys.executable, "-c", _SAYS], capture_output=True, text=True, check=True).stderr
+    assert len(said.splitlines()) == 2
+    shown = subprocess.run(command, shell=True, input=said, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in shown.stdout.splitlines()] == ["bad"]
 
 
 @pytest.mark.parametrize("path", _RUNBOOKS, ids=lambda path: path.stem)
