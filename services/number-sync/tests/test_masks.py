@@ -73,6 +73,29 @@ def test_a_new_secret_is_not_taken_for_a_mask(text: str) -> None:
     assert not keeps(text, SECRET)
 
 
+@pytest.mark.parametrize("run", ["•", "…", "•••• ••••", "***", "****", "********", "xxxx", "..."])
+def test_the_answer_to_a_mask_tells_no_more_of_a_secret_than_masks_show(run: str) -> None:
+    """Whoever may save can try masks without end."""
+
+    def answer(text: str) -> bool | None:
+        try:
+            return keeps(text, SECRET)
+        except MaskError:
+            return None
+
+    for visible in range(5, len(SECRET)):
+        head, tail = SECRET[:visible], SECRET[-visible:]
+        assert answer(head + run) == answer(head[:-1] + "Z" + run)
+        assert answer(run + tail) == answer(run + "Z" + tail[1:])
+    short = SECRET[:15]
+    with pytest.raises(MaskError):
+        keeps(short[:4] + "••••", short)
+
+
+def test_a_new_private_key_is_no_mask_of_another_whatever_runs_it_has() -> None:
+    assert not keeps(PEM, PEM.replace("MIIB", "MIIC"))
+
+
 @given(old=st.binary(min_size=16, max_size=16), new=st.binary(min_size=16, max_size=16))
 def test_no_token_of_a_provider_is_taken_for_a_mask_of_another(old: bytes, new: bytes) -> None:
     assert keeps(new.hex(), old.hex()) == (old == new)

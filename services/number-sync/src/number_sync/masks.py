@@ -11,6 +11,8 @@ MASK: Final = "••••••••"
 _TAIL: Final = 4
 # Secrets shorter than this would give too much of themselves away with their last characters.
 _SHORTEST_WITH_TAIL: Final = 16
+# Beside a run of a character that may stand in a secret, on either side.
+_MOST_VISIBLE: Final = 16
 
 _BULLETS: Final = re.compile("[•●∙⬤▪·…]")
 _WORDS: Final = re.compile(
@@ -53,13 +55,19 @@ def _is_mask(text: str, stored: str | None) -> bool:
         return True
     if bullets := list(_BULLETS.finditer(text)):
         return _fits(text[: bullets[0].start()], text[bullets[-1].end() :], stored)
-    return any(_fits(text[: run.start()], text[run.end() :], stored) for run in _RUN.finditer(text))
+    around = [(text[: run.start()], text[run.end() :]) for run in _RUN.finditer(text)]
+    # Where more is visible than that, it is a value with a run in it, such as a private key.
+    return any(
+        max(len(head), len(tail)) <= _MOST_VISIBLE and _fits(head, tail, stored) for head, tail in around
+    )
 
 
 def _fits(head: str, tail: str, stored: str | None) -> bool:
+    """Of the secret, no more is compared than masks show: the answer would give it away, character by character."""
     return (
         stored is not None
+        and len(stored) >= _SHORTEST_WITH_TAIL
         and len(head) + len(tail) < len(stored)
-        and stored.startswith(head)
-        and stored.endswith(tail)
+        and stored.startswith(head[:_TAIL])
+        and stored.endswith(tail[-_TAIL:])
     )
