@@ -16,7 +16,7 @@ class Time:
 
 
 def shared(url: str, clock: Time | None = None) -> SharedRedis:
-    return SharedRedis(url, loss="nothing is remembered", timeout_s=0.5, monotonic=clock or Time())
+    return SharedRedis(url, loss="nothing is remembered", timeout_s=5, monotonic=clock or Time())
 
 
 @pytest.fixture

@@ -279,7 +279,7 @@ class Rig:
 
     async def audits(self, count: int = 1) -> list[Any]:
         """The entries of the webhook log, once there are `count` (they are written in the background)."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.bus.log(WEBHOOK_AUDIT)) < count:
                 await asyncio.sleep(0.005)
         found = sorted(self.bus.log(WEBHOOK_AUDIT), key=lambda event: event.time)
@@ -379,7 +379,8 @@ def start_rig(tmp_path):
             redis_url=redis_url,
             listen_port=0,
             state_dir=tmp_path,
-            **{"drain_timeout_s": 0.2, **more},
+            # What Redis says is told below, not how soon.
+            **{"drain_timeout_s": 0.2, "redis_timeout_s": 5, **more},
         )
         async with memory_bus("webhook-gateway", cluster) as bus:
             rig = Rig(bus, Keyring.parse(entry), MediaTokens.parse(token_key))

@@ -409,8 +409,8 @@ async def test_an_unproven_twilio_request_gets_403_and_nothing_but_an_audit(rig,
     [
         ({"token": ""}, 503, None),
         ({"secret": "not-the-secret-but-long-enough-too"}, 403, "signature-mismatch"),
-        ({"iat": int(time.time()) - 3600}, 403, "token-too-old"),
-        ({"iat": int(time.time()) + 3600}, 403, "token-from-the-future"),
+        ({"off_s": -3600}, 403, "token-too-old"),
+        ({"off_s": 3600}, 403, "token-from-the-future"),
         ({"iss": "Somebody"}, 403, None),
         ({"payload_hash": "0" * 64}, 403, "body-hash-mismatch"),
         ({"app_id": "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff"}, 403, "unknown-account"),
@@ -419,6 +419,8 @@ async def test_an_unproven_twilio_request_gets_403_and_nothing_but_an_audit(rig,
 async def test_an_unproven_vonage_request_is_refused_and_retried_only_without_a_token(
     rig, how, status, reason
 ):
+    if "off_s" in how:
+        how = {"iat": int(time.time()) + how["off_s"]}
     answer = await rig.vonage(**how)
     assert (answer.status_code, answer.content) == (status, b"")
     assert rig.events() == []

@@ -10,7 +10,7 @@ def unique(events):
 
 
 async def drained(rig, count):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(unique(rig.events())) < count:
             await asyncio.sleep(0.02)
 
@@ -67,7 +67,7 @@ async def test_a_gateway_told_to_end_waits_for_kafka_to_take_its_spool_and_answe
         assert (answer.status_code, answer.headers["connection"]) == (204, "close")
         assert list(tmp_path.glob("spool/*.spool")) != []
         rig.bus.cluster.come_back()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await rig.serving
         assert [event.data.status for event in unique(rig.events())] == ["ringing", "busy"]
     assert list(tmp_path.glob("spool/*.spool")) == []

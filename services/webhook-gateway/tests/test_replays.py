@@ -29,7 +29,7 @@ async def replay(rig, entry, *, sealed=None):
         WEBHOOK_REPLAYS, new_event(asked, source="/test", time=datetime.now(UTC), subject=entry.id)
     )
     await rig.bus.settle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (
             found := [one.data for one in rig.bus.log(WEBHOOK_AUDIT) if one.data.replay_of == entry.id]
         ):

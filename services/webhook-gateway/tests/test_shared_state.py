@@ -18,7 +18,7 @@ class Time:
 
 @pytest.fixture
 async def state(redis_url):
-    made = SharedState(redis_url, clock=Time())
+    made = SharedState(redis_url, timeout_s=5, clock=Time())
     await made.start()
     yield made
     await made.stop()

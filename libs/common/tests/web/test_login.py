@@ -9,6 +9,7 @@ from pages_under_test import KEYS, Clock, Service, make_service
 from starlette.requests import Request
 from structlog.testing import capture_logs
 
+from offhook.web import login
 from offhook.web.login import TRIES, LoginLimit, client_address
 from offhook_dev.redis import RedisServer
 
@@ -171,7 +172,10 @@ async def test_tries_that_succeed_are_not_counted_and_the_count_ends_with_its_wi
 
 
 @pytest.mark.real
-async def test_processes_count_together_in_redis_and_each_alone_while_it_is_away(tmp_path: Path) -> None:
+async def test_processes_count_together_in_redis_and_each_alone_while_it_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login, "_REDIS_TIMEOUT_S", 5)
     redis = RedisServer(tmp_path)
     await redis.start()
     clock = Clock()
