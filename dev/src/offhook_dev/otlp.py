@@ -127,13 +127,17 @@ class TraceStore:
         return b"\n".join(str(request).encode() for request in self.requests)
 
     def spans(self) -> list[Seen]:
-        return [
-            _seen(span, _value_of(resource.resource.attributes, "service.name"))
+        """Each once: an export whose answer came late is repeated."""
+        seen = {
+            (span.trace_id, span.span_id): _seen(
+                span, _value_of(resource.resource.attributes, "service.name")
+            )
             for request in self.requests
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
-        ]
+        }
+        return list(seen.values())
 
     def trace(self, trace_id: str) -> Trace:
         return Trace([span for span in self.spans() if span.trace == trace_id])
