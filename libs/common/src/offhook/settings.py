@@ -72,7 +72,9 @@ class ServiceSettings(BaseSettings):
         description="the keys that seal credentials, id:base64key[,…] with 32-byte keys, the first one seals",
     )
     token_key: SecretStr = Field(
-        _EMPTY, description="the key of the media tokens, base64 of at least 32 bytes"
+        _EMPTY,
+        description="the key of the media tokens, base64 of at least 32 bytes; several, separated by commas: the first one makes "
+        "tokens, all are believed (docs/deploy/kubernetes.md, Rotation)",
     )
     api_keys: SecretStr = Field(
         _EMPTY,
