@@ -7,7 +7,7 @@ from offhook.bus.testing import memory_bus
 from offhook.events import WebhookAudited
 from offhook.telemetry import metrics
 from offhook.topics import WEBHOOK_AUDIT
-from webhook_gateway import audit
+from webhook_gateway import audit, refusals
 from webhook_gateway.audit import AuditTrail
 
 
@@ -72,6 +72,43 @@ async def test_a_batch_kafka_refuses_is_counted_and_the_next_one_is_published():
     trail.note(entry())
     await trail.stop()
     assert (dropped() - before, bus.published) == (1, 1)
+
+
+async def test_what_nobody_foresaw_costs_one_batch_and_not_the_log():
+    class Faulty:
+        faults = 1
+        published = 0
+
+        async def publish_many(self, topic, events):
+            if self.faults:
+                self.faults -= 1
+                raise RecursionError("deep")
+            self.published += len(events)
+
+    bus, before = Faulty(), dropped()
+    trail = AuditTrail(bus)
+    await trail.start()
+    trail.note(entry())
+    async with asyncio.timeout(60):
+        while dropped() == before:
+            await asyncio.sleep(0)
+    trail.note(entry())
+    await trail.stop()
+    assert (dropped() - before, bus.published) == (1, 1)
+
+
+async def test_a_refusal_that_cannot_be_looked_at_is_told_nevertheless_and_so_are_its_neighbours(
+    rig, monkeypatch
+):
+    def fail(*_args):
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refusals, "diagnose", fail)
+        await rig.twilio(token="wrong")
+        await rig.twilio()
+        entries = await rig.audits(2)
+    assert [(one.verified, one.near_misses) for one in entries] == [(False, ("not-looked",)), (True, ())]
 
 
 @pytest.mark.real

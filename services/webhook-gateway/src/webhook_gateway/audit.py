@@ -58,7 +58,7 @@ class AuditTrail:
         raises."""
         if refusal is not None and (self._refusals is None or not self._refusals.may_look(refusal)):
             # Not even kept in memory: whoever floods us would fill it.
-            refusal, data = None, data.model_copy(update={"near_misses": (near_miss(NearMiss.NOT_LOOKED),)})
+            refusal, data = None, _not_looked(data)
         try:
             self._queue.put_nowait(_Entry(datetime.now(UTC), data, refusal, retry_key))
         except asyncio.QueueFull:
@@ -89,9 +89,12 @@ class AuditTrail:
                 events = [await self._event(entry) for entry in batch]
                 async with asyncio.timeout(_PUBLISH_S):
                     await self._bus.publish_many(WEBHOOK_AUDIT, events)
-            except (BusError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one batch, the next ones are told
                 metrics.WEBHOOK_AUDITS_DROPPED.inc(len(batch))
-                _log.warning("audit-not-published", error=type(error).__name__, dropped=len(batch))
+                unforeseen = not isinstance(error, BusError | TimeoutError)
+                _log.warning(
+                    "audit-not-published", error=type(error).__name__, dropped=len(batch), exc_info=unforeseen
+                )
             finally:
                 for _ in batch:
                     self._queue.task_done()
@@ -99,9 +102,17 @@ class AuditTrail:
     async def _event(self, entry: _Entry) -> Event[EventData]:
         data = entry.data
         if entry.refusal is not None and self._refusals is not None:
-            data = await self._refusals.look(data, entry.refusal)
+            try:
+                data = await self._refusals.look(data, entry.refusal)
+            except Exception:  # noqa: BLE001 - anybody made what is looked at: he shall not take others' entries with him
+                _log.exception("refusal-not-looked-at", provider=data.provider, reason=data.reason)
+                data = _not_looked(data)
         if entry.retry_key is not None and self._seen_before is not None:
             # Here and not on the call's way: nobody waits for it.
             known = await self._seen_before(data.provider, data.account or "", entry.retry_key)
             data = data.model_copy(update={"repeated": data.repeated or known})
         return new_event(data, source=SOURCE, time=entry.time, subject=data.account or "unknown")
+
+
+def _not_looked(data: WebhookAudited) -> WebhookAudited:
+    return data.model_copy(update={"near_misses": (near_miss(NearMiss.NOT_LOOKED),)})

@@ -27,6 +27,9 @@ _MAX_FORWARDED: Final = 4
 _MAX_URL: Final = 500
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 _LIKELY_PORTS: Final = ("8443", "8080")
+# Providers nest two or three deep. What is nested a thousand deep grows to a thousand times its size when it is indented, and
+# may be read and yet not be written: Python's recursion ends in between.
+_MAX_NESTED: Final = 32
 _STEP_S: Final = 300
 _HOUR_S: Final = 3600
 _HOURS: Final = 14  # the widest offsets of time zones
@@ -238,17 +241,18 @@ def _bodies(body: bytes) -> list[bytes]:
         body.decode("utf-8", "replace").encode("latin-1", "replace"),
         body.decode("latin-1").encode(),
     ]
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        guesses += [
-            json.dumps(document).encode(),
-            json.dumps(document, separators=(",", ":")).encode(),
-            json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"),
-            json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "replace"),
-        ]
+    if body.count(b"{") + body.count(b"[") <= _MAX_NESTED:
+        try:
+            document = json.loads(body)
+        except ValueError:
+            pass
+        else:
+            guesses += [
+                json.dumps(document).encode(),
+                json.dumps(document, separators=(",", ":")).encode(),
+                json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"),
+                json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "replace"),
+            ]
     return [guess for guess in dict.fromkeys(guesses) if guess != body]
 
 
