@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,6 +42,13 @@ class RestApi:
     def answer(self, status: int, body: Any, **headers: str) -> None:
         self.status, self.body = status, body
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def came(self, count: int) -> int:
+        """How many requests came, once there are `count`: of one that was given up, the server may learn later."""
+        deadline = time.monotonic() + 30
+        while len(self.sent) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return len(self.sent)
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_a_lost_answer_is_an_unknown_outcome_and_the_phone_does_not_ring_twice(r
     rest_api.behaviour = "hang"
     quick = TwilioRest(CREDENTIALS, rest_api.url, timeout_s=0.3)
     assert refusal(lambda: quick.dial(DIAL)).kind == "unknown-outcome"
-    assert len(rest_api.sent) == 2
+    assert rest_api.came(2) == 2
 
 
 def test_the_ring_timeout_stays_within_twilios_limit():
