@@ -104,7 +104,6 @@ def test_every_component_is_part_of_something_that_is_judged(overlays: dict[str,
 
 
 @pytest.mark.usefixtures("installed_checkov")
-@pytest.mark.timeout(600)
 def test_checkov_objects_to_what_is_wrong_and_to_nothing_else(
     overlays: dict[str, Rendered], tmp_path: Path
 ) -> None:
@@ -424,6 +423,16 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
     "one-limit-for-all": (
         routing.calls_are_not_cut, "no limits of their own",
         _object("BackendTrafficPolicy", "media", lambda p: p["spec"].pop("rateLimit")),
+    ),
+    "one-bucket-for-all": (
+        routing.a_flood_is_its_senders, "one source uses up what webhooks",
+        _object("BackendTrafficPolicy", "webhooks", lambda p: p["spec"].update(
+            rateLimit={"local": {"rules": [{"limit": {"requests": 2000, "unit": "Second"}}]}})),
+    ),
+    "low-limit-of-all": (
+        routing.a_flood_is_its_senders, "a few sources use up what media",
+        _object("BackendTrafficPolicy", "media", lambda p: p["spec"]["rateLimit"]["local"]["rules"][-1].update(
+            limit={"requests": 300, "unit": "Second"})),
     ),
     "merged-slashes": (
         routing.urls_are_passed_on, "changes the path",

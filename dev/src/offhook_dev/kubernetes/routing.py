@@ -98,6 +98,29 @@ def calls_are_not_cut(rendered: Rendered) -> Iterator[str]:
             yield "carriers are offered HTTP/2, in which a WebSocket is something else"
 
 
+def a_flood_is_its_senders(rendered: Rendered) -> Iterator[str]:
+    """Whoever sends too much is refused; carriers, who do not repeat what was, are not refused with him."""
+    if not _routes(rendered):
+        return
+    policies = _traffic(rendered)
+    for name in ("media", "webhooks"):
+        rules = policies.get(name, {}).get("rateLimit", {}).get("local", {}).get("rules", ())
+        of_one: dict[str, int] = {}
+        of_all: list[int] = []
+        for rule in rules:
+            limit = rule["limit"]["requests"] if rule["limit"]["unit"] == "Second" else 0
+            (selector,) = rule.get("clientSelectors", [{}])
+            source = selector.get("sourceCIDR", {})
+            if source.get("type") == "Distinct":
+                of_one[source["value"]] = limit
+            else:
+                of_all.append(limit)
+        if set(of_one) != {"0.0.0.0/0", "::/0"}:
+            yield f"one source uses up what {name} may be asked by all"
+        elif min(of_all, default=0) < 5 * max(of_one.values()):
+            yield f"a few sources use up what {name} may be asked by all"
+
+
 def urls_are_passed_on(rendered: Rendered) -> Iterator[str]:
     """Carriers sign the URL as they wrote it."""
     if not _routes(rendered):
@@ -146,4 +169,6 @@ def _element_prefix(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix + "/")
 
 
-POLICIES: Final = (routes_are_the_table, calls_are_not_cut, urls_are_passed_on, one_public_name)
+POLICIES: Final = (
+    routes_are_the_table, calls_are_not_cut, a_flood_is_its_senders, urls_are_passed_on, one_public_name,
+)  # fmt: skip
