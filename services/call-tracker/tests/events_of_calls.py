@@ -31,7 +31,7 @@ from offhook.events import (
     TransferRequested,
     new_event,
 )
-from offhook.identities import derived_id
+from offhook.identities import derived_id, transfer_id
 
 SESSION_KEY = "c2Vzc2lvbi1rZXktb2YtdGhlLXRlc3RzLTMyLWJ5dGVzLi4="
 NOON = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -112,11 +112,15 @@ class Call:
         )  # fmt: skip
         return self.event(data, at)
 
+    def stream_id(self, epoch: int) -> str:
+        """Vonage names the caller's leg, whichever of its sessions speaks."""
+        return self.call_id if self.provider == "vonage" else f"MZ{epoch}"
+
     def media_started(self, at: float = 3.0, epoch: int = 1) -> AnyEvent:
         return self.event(
             MediaStarted(
                 workflow_run_id=self.run, provider=self.provider, account=self.account,
-                provider_call_id=self.call_id, stream_id=f"MZ{epoch}", epoch=epoch, bridge="bridge-1",
+                provider_call_id=self.call_id, stream_id=self.stream_id(epoch), epoch=epoch, bridge="bridge-1",
                 sample_rate=8000,
             ), at,
         )  # fmt: skip
@@ -127,7 +131,7 @@ class Call:
         return self.event(
             MediaStopped(
                 workflow_run_id=self.run, provider=self.provider, account=self.account,
-                provider_call_id=self.call_id, stream_id=f"MZ{epoch}", epoch=epoch, reason=reason,
+                provider_call_id=self.call_id, stream_id=self.stream_id(epoch), epoch=epoch, reason=reason,
                 ended_by=ended_by, duration_ms=5000,
                 quality=MediaQuality(caller_audio_ms=5000, agent_audio_ms=3000),
             ), at,
@@ -157,11 +161,11 @@ class Call:
             ), at,
         )  # fmt: skip
 
-    def hangup_failed(self, at: float = 8.5) -> AnyEvent:
+    def hangup_failed(self, at: float = 8.5, final: bool = True) -> AnyEvent:
         return self.event(
             CommandFailed(
                 workflow_run_id=self.run, command="hangup", command_id="c-2", provider=self.provider,
-                code="gone", message="no such call",
+                account=self.account, code="credentials", message="wrong credentials", final=final,
             ), at,
         )  # fmt: skip
 
@@ -189,22 +193,28 @@ class Call:
         )  # fmt: skip
         return self.event(data, at)
 
-    def transfer_requested(self, at: float = 6.0) -> AnyEvent:
+    def transfer_requested(self, at: float = 6.0, command_id: str | None = None) -> AnyEvent:
         data = TransferRequested(
             workflow_run_id=self.run, provider=self.provider, account=self.account, to_number="+14155550123",
             mode="cold", requested_by=Party.AGENT,
+            transfer_id=None if command_id is None else transfer_id(command_id),
         )  # fmt: skip
         return self.event(data, at)
 
-    def transfer_ended(self, result: Any = "completed", at: float = 8.0) -> AnyEvent:
+    def transfer_ended(
+        self, result: Any = "completed", at: float = 8.0, command_id: str | None = None
+    ) -> AnyEvent:
         data = TransferEnded(
-            workflow_run_id=self.run, provider=self.provider, account=self.account, mode="cold", result=result
-        )
+            workflow_run_id=self.run, provider=self.provider, account=self.account, mode="cold", result=result,
+            transfer_id=None if command_id is None else transfer_id(command_id),
+        )  # fmt: skip
         return self.event(data, at)
 
-    def transfer_failed(self, at: float = 6.5, code: str = "unsupported") -> AnyEvent:
+    def transfer_failed(
+        self, at: float = 6.5, code: str = "unsupported", command_id: str = "c-3"
+    ) -> AnyEvent:
         data = CommandFailed(
-            workflow_run_id=self.run, command="transfer", command_id="c-3", provider=self.provider,
+            workflow_run_id=self.run, command="transfer", command_id=command_id, provider=self.provider,
             account=self.account, code=code, message="not there",
         )  # fmt: skip
         return self.event(data, at)
@@ -310,6 +320,7 @@ def from_elsewhere(draw: st.DrawFn, call: Call) -> AnyEvent:
                 lambda: call.hangup_requested(by, at),
                 lambda: call.dial_failed(at),
                 lambda: call.dial_failed(at, final=False),
+                lambda: call.dial_failed(at, code="canceled"),
                 lambda: call.hangup_failed(at),
                 lambda: call.lost(at),
                 lambda: call.lost(at, found=True),
@@ -340,7 +351,9 @@ def claims(draw: st.DrawFn, call: Call) -> AnyEvent:
                 lambda: call.media_stopped(at, epoch),
                 lambda: call.media_stopped(at, epoch, Party.PLATFORM, "agent-unreachable"),
                 lambda: call.hangup_requested(Party.AGENT, at),
-                lambda: call.transfer_requested(at),
+                lambda: call.hangup_failed(at),
+                lambda: call.transfer_requested(at, "c-3"),
+                lambda: call.transfer_failed(at),
                 lambda: call.transfer_ended("completed", at),
                 lambda: call.transfer_ended("busy", at),
                 lambda: call.served("hangup", at, "no-agent"),

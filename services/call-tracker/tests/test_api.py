@@ -29,6 +29,7 @@ from offhook.events import (
     WebhookAudited,
     new_event,
 )
+from offhook.identities import transfer_id
 from offhook.records import CallState, ConfigurationRecord, DiallingRules, NumberRecord, WorkflowRecord
 from offhook.security.api_keys import setting_entry
 from offhook.topics import (
@@ -381,7 +382,9 @@ async def test_a_transfer_is_told_and_ordered_once_the_call_is_answered(service:
     assert (command.to_number, command.mode, command.requested_by, command.provider_call_id) == (
         "+14155550123", "cold", Party.OPERATOR, "CA1",
     )  # fmt: skip
-    assert isinstance((await service.told(CALL_EVENTS, 3))[-1], TransferRequested)
+    wish = (await service.told(CALL_EVENTS, 3))[-1]
+    assert isinstance(wish, TransferRequested)
+    assert wish.transfer_id == transfer_id(service.bus.log(CALL_COMMANDS)[0].id)
 
 
 async def test_a_call_can_be_looked_up_at_the_provider_also_after_its_end(service: Service) -> None:

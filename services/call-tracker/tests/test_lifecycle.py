@@ -6,9 +6,10 @@ import pytest
 from events_of_calls import FOREIGN, OWN, AnyEvent, Call, hostile_sets, realistic_sets, shuffles
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from call_tracker.causes import END_REASONS
-from call_tracker.facts import Facts, encode
+from call_tracker.facts import Facts, decode, encode
 from call_tracker.joining import gather, join
 from call_tracker.lifecycle import TRANSITIONS, project
 from call_tracker.observing import observe
@@ -299,6 +300,17 @@ def test_the_record_says_what_became_of_the_last_transfer() -> None:
     assert record([call.requested(transfer_of="run-0")]).transfer_of == "run-0"
 
 
+def test_what_became_of_a_transfer_is_found_by_its_name_whatever_the_clocks_say() -> None:
+    call = Call()
+    begun = [call.received(), call.media_started(3), call.transfer_requested(10, "c-3")]
+    assert record([*begun, call.transfer_failed(9.95, "limit-reached", "c-3")]).transfer == "failed"
+    assert record([*begun, call.transfer_ended("busy", 9.95, "c-3")]).transfer == "busy"
+    assert record([*begun, call.transfer_failed(9.95, "limit-reached", "c-2")]).transfer == "requested"
+    again = [*begun, call.transfer_failed(10.1, "limit-reached", "c-3"), call.transfer_requested(20, "c-4")]
+    assert record(again).transfer == "requested"
+    assert record([*again, call.transfer_ended("completed", 30, "c-4")]).transfer == "completed"
+
+
 def test_what_another_account_tells_of_the_calls_transfers_and_audio_is_not_about_it() -> None:
     call, intruder = Call(), Call(account="AC666", call_id="CA666")
     begun = [
@@ -386,6 +398,36 @@ def test_operator_and_platform_end_calls_too(party: Party, reason: str) -> None:
     )
 
 
+def test_a_request_to_end_the_call_that_the_provider_refused_is_not_why_it_ended_an_hour_later() -> None:
+    call = Call()
+    refused = [
+        call.requested(), call.originated(), call.status("answered", 3, sequence=2),
+        call.hangup_requested(Party.OPERATOR, 8), call.hangup_failed(40),
+    ]  # fmt: skip
+    late = call.status("completed", 3600, sequence=3)
+    assert (record([*refused, late]).end_reason, record([*refused, late]).ended_by) == (
+        "callee-hung-up",
+        Party.CALLEE,
+    )
+    again = [*refused, call.hangup_requested(Party.OPERATOR, 50), call.status("completed", 51, sequence=3)]
+    assert record(again).end_reason == "operator-hung-up"
+    by_bridge = call.media_stopped(9, ended_by=Party.PLATFORM, reason="hang-up-ordered")
+    assert (
+        record([*refused, by_bridge, call.status("completed", 51, sequence=3)]).end_reason
+        == "operator-hung-up"
+    )
+    unconfirmed = call.seen("completed", 70, answered=3, ended=9)
+    assert record([*refused, unconfirmed]).end_reason == "operator-hung-up"
+    retried = [*refused[:-1], call.hangup_failed(40, final=False), call.status("completed", 51, sequence=3)]
+    assert record(retried).end_reason == "operator-hung-up"
+
+
+def test_another_accounts_failure_to_hang_up_is_not_about_the_call() -> None:
+    call, intruder = Call(), Call(account="AC666", call_id="CA666")
+    asked = [call.received(), call.hangup_requested(Party.OPERATOR, 8), call.status("completed", 9.5)]
+    assert record([*asked, intruder.hangup_failed(9)]).end_reason == "operator-hung-up"
+
+
 def test_a_call_for_which_no_agent_was_found_says_so_whoever_tells_it() -> None:
     call = Call()
     by_bridge = call.media_stopped(8, ended_by=Party.PLATFORM, reason="agent-unreachable")
@@ -407,6 +449,29 @@ def test_a_bridge_that_says_the_agent_closed_is_believed_when_the_request_was_lo
     assert record(events).end_reason == "agent-hung-up"
 
 
+@pytest.mark.parametrize("provider", ["twilio", "vonage"])
+def test_every_session_of_a_call_counts_and_the_last_one_says_who_ended_it(provider: str) -> None:
+    call = OWN[provider]
+    handed_over = call.media_stopped(60, epoch=1, ended_by=Party.PLATFORM, reason="shutdown")
+    last = call.media_stopped(120, epoch=2, ended_by=Party.AGENT)
+    told = [call.received(), handed_over, last, last, call.status("completed", 121)]
+    state = record(told)
+    assert (state.caller_audio_ms, state.agent_audio_ms) == (10_000, 6_000)
+    assert (state.end_reason, state.ended_by) == ("agent-hung-up", Party.AGENT)
+    assert record([*reversed(told)]) == state
+
+
+def test_sessions_stored_under_the_names_of_their_streams_still_count() -> None:
+    call = OWN["vonage"]
+    known = gather([call.received(), call.media_stopped(60, epoch=1)])
+    stored = encode(
+        replace(known, media={f"{call.call_id}\nvonage\napp-1": next(iter(known.media.values()))})
+    )
+    facts = join(decode(stored), observe(call.media_stopped(120, epoch=2, ended_by=Party.AGENT)))
+    state = project("run-1", join(facts, observe(call.status("completed", 121))))
+    assert (state.caller_audio_ms, state.end_reason) == (10_000, "agent-hung-up")
+
+
 def test_a_dial_that_was_refused_ends_the_call_as_failed() -> None:
     call = Call()
     state = record([call.requested(), call.dial_failed()])
@@ -416,6 +481,15 @@ def test_a_dial_that_was_refused_ends_the_call_as_failed() -> None:
         Party.PLATFORM,
     )
     assert record([call.requested(), call.dial_failed(final=False)]).status is S.INITIATED
+
+
+@pytest.mark.parametrize("party", [Party.OPERATOR, Party.PLATFORM])
+def test_a_call_that_was_ended_before_it_was_dialled_was_given_up_by_who_asked(party: Party) -> None:
+    call = Call()
+    asked = [call.requested(), call.hangup_requested(party, 0.4), call.dial_failed(0.8, code="canceled")]
+    state = record(asked)
+    assert (words(state), state.end_reason, state.ended_by) == ("initiated canceled", "canceled", party)
+    assert record([call.requested(), call.dial_failed(0.8, code="canceled")]).ended_by is Party.OPERATOR
 
 
 def test_a_dial_reported_as_failed_that_rang_all_the_same_ends_as_the_provider_says() -> None:

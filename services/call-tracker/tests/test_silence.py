@@ -43,6 +43,7 @@ def wait_s(
         ([*SILENT, CALL.transfer_requested(8)], Stage.TRANSFERRED),
         ([*SILENT, CALL.transfer_requested(8), CALL.transfer_ended("busy", 9)], Stage.AFTER_AUDIO),
         ([*HEARD, CALL.hangup_requested(Party.AGENT)], Stage.ENDING),
+        ([*HEARD, CALL.hangup_requested(Party.OPERATOR, 8), CALL.hangup_failed(40)], Stage.TALKING),
         ([*HEARD, CALL.status("completed", 9)], None),
         ([CALL.requested(), CALL.dial_failed(1)], None),
         ([CALL.requested(), CALL.dial_failed(1), CALL.status("ringing", 2)], Stage.DOUBTED),
@@ -99,6 +100,16 @@ def test_a_call_that_was_given_up_and_spoken_of_again_is_asked_for_a_day_at_most
     assert wait_s(doubted, at=GIVE_UP_S, looks=60) is not None
     assert wait_s(doubted, at=GIVE_UP_S + 1, looks=0) == SILENCE_S[Stage.DOUBTED]
     assert wait_s(doubted, at=GIVE_UP_S + 1, looks=60) is None
+
+
+def test_a_call_that_was_answered_has_its_cost_asked_for_however_it_ended() -> None:
+    failed = [
+        CALL.requested(),
+        CALL.status("answered", 3),
+        CALL.status("failed", 600, said_at=600, duration_s=597),
+    ]
+    assert wait_s(failed, at=600) == AFTERWARDS_S[0]
+    assert wait_s([*failed, CALL.seen("failed", 700, ended=600, price="0.01")], at=700) is None
 
 
 def test_a_call_that_was_not_answered_costs_nothing_to_ask_for() -> None:

@@ -22,7 +22,7 @@ from offhook.events import (
     TransferRequested,
     new_event,
 )
-from offhook.identities import consult_run_id, inbound_run_id
+from offhook.identities import consult_run_id, inbound_run_id, transfer_id
 from offhook.topics import CALL_COMMANDS, CALL_NOTICES
 
 TO = "+15550001111"
@@ -58,6 +58,7 @@ async def test_a_transfer_is_told_and_ordered_and_the_agent_hears_that_the_call_
     (wish,) = await rig.tells(TransferRequested)
     (command,) = rig.bus.log(CALL_COMMANDS)
     assert wish.consult_run_id == (consult_run_id(command.id) if mode == "warm" else None)
+    assert wish.transfer_id == transfer_id(command.id)
     await caller.stop_speaking()
     await caller.stop()
     assert (await connection.hears("stop"))["reason"] == "transfer"

@@ -160,7 +160,11 @@ async def test_a_hang_up_that_cannot_succeed_is_told(
         await worker.record_commands([desk.hang_up("run1", "CA1"), desk.hang_up("run2")])
         await desk.closed("run1", "run2")
     refused, unknown = only_failure(await desk.told("run1")), only_failure(await desk.told("run2"))
-    assert (refused.command, refused.code) == ("hangup", "credentials")
+    assert (refused.command, refused.code, refused.account) == (
+        "hangup",
+        "credentials",
+        TWILIO["account_sid"],
+    )
     assert (unknown.command, unknown.code) == ("hangup", "unknown-call")
 
 

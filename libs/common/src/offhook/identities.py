@@ -47,6 +47,11 @@ def consult_run_id(command_id: str) -> str:
     return derived_id("consult", command_id)
 
 
+def transfer_id(command_id: str) -> str:
+    """What tells a transfer from the call's others; `command_id` is the event id of the `Transfer` command."""
+    return derived_id("transfer", command_id)
+
+
 def new_id() -> str:
     """A fresh random id (122 bits)."""
     return uuid.uuid4().hex

@@ -32,7 +32,7 @@ from offhook.events import (
     new_event,
 )
 from offhook.events.calls import CallEventData
-from offhook.identities import is_id, new_id
+from offhook.identities import is_id, new_id, transfer_id
 from offhook.records import CallState, ConfigurationRecord
 from offhook.telemetry import spans
 from offhook.telemetry.tracing import call_span, current_in_call, now_ns
@@ -192,10 +192,7 @@ class Actions:
                 )
             check_usable(configuration)
             check_allowed(configuration, to_number)
-            asked = TransferRequested(
-                workflow_run_id=run, to_number=to_number, mode=mode, requested_by=Party.OPERATOR
-            )
-            command = Transfer(
+            ordered = Transfer(
                 workflow_run_id=run,
                 workflow_id=record.workflow_id or "",
                 user_id=user,
@@ -208,7 +205,15 @@ class Actions:
                 own_number=record.to_number if record.direction == "inbound" else record.from_number,
                 far_number=record.from_number if record.direction == "inbound" else record.to_number,
             )
-            return Request([self._event(asked)], [(CALL_COMMANDS, self._event(command))])
+            command = self._event(ordered)
+            asked = TransferRequested(
+                workflow_run_id=run,
+                to_number=to_number,
+                mode=mode,
+                requested_by=Party.OPERATOR,
+                transfer_id=transfer_id(command.id),
+            )
+            return Request([self._event(asked)], [(CALL_COMMANDS, command)])
 
         return await self._ask(user, run, make, spans.TRANSFER_ASKED, mode)
 

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from call_tracker.facts import ORIGINATE_FAILED, TRANSFER_ENDED, Facts, LegFacts, MediaSession, Order
+from call_tracker.facts import (
+    ORIGINATE_FAILED,
+    TRANSFER_ENDED,
+    Facts,
+    LegFacts,
+    MediaSession,
+    Order,
+    asked_to_end,
+)
 from offhook.events import CallStatus, Party
 
 END_REASONS: Final[Mapping[str, str]] = {
@@ -24,7 +32,7 @@ END_REASONS: Final[Mapping[str, str]] = {
     "canceled": "The call was given up before it was answered.",
     "invalid-number": "The number does not exist or cannot be called.",
     "carrier-failure": "The provider or a carrier could not put the call through, or lost it.",
-    "dial-failed": "The provider did not accept the call; nothing was dialled.",
+    "dial-failed": "The call was not dialled, or nobody knows whether it was; the detail says why.",
     "lost": "The provider was asked and knows no such call; what became of it nobody can say.",
 }
 """Every end reason with its meaning. Ended calls have one of these."""
@@ -46,6 +54,9 @@ _PLATFORMS_WORDS: Final = frozenset(
 )
 
 DIAL_FAILED: Final = ("dial-failed", Party.PLATFORM)
+DIAL_CANCELED: Final = "canceled"
+"""The code of a dial that was given up because somebody had asked for the end before it."""
+
 DETAILED: Final[Mapping[str, str]] = {"refused": "refused", "dial-failed": ORIGINATE_FAILED}
 """End reasons that have a word of their own which says why, and the fact that holds it."""
 
@@ -194,9 +205,5 @@ def _was_transferred(facts: Facts) -> bool:
 
 def _asked_to_end(end: Ending, facts: Facts) -> Party | None:
     """Who asked first for the end, before it came."""
-    requests = [
-        (detail.order, name.removeprefix("hangup/"))
-        for name, detail in facts.told.items()
-        if name.startswith("hangup/") and detail.order.told_us <= end.until_us
-    ]
-    return Party(min(requests)[1]) if requests else None
+    requests = asked_to_end(facts, end.order.happened_us)
+    return next((party for order, party in requests if order.told_us <= end.until_us), None)

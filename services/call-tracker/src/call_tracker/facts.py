@@ -21,7 +21,16 @@ LOST: Final = "lost"
 
 TRANSFER_REQUESTED: Final = "transfer-requested"
 TRANSFER_ENDED: Final = "transfer-ended"
-"""Latest: somebody wants the far end put through; what became of it (`TransferResult`)."""
+TRANSFER_OVER: Final = "transfer-over"
+"""Latest: somebody wants the far end put through, and the transfer's id; what became of it (`TransferResult`); the id of the
+transfer of which that was told. An id is '' in events that have none."""
+
+HANGUP: Final = "hangup/"
+"""Told and latest: somebody asked for the end; `hangup/` and who it was (`Party`)."""
+
+HANGUP_FAILED: Final = "hangup-failed"
+HANGUP_OBEYED: Final = "hangup-obeyed"
+"""Latest: a request to end the call was given up; the call goes on. Told: unless the bridge ended its stream for it."""
 
 MEDIA_STARTED: Final = "media-started"
 """Told: when audio flowed first. Latest: when it began to flow the last time."""
@@ -259,6 +268,20 @@ def lost(facts: Facts) -> Detail | None:
         if name.startswith(f"{LOST}/") and (account is None or name.removeprefix(f"{LOST}/") in ("", account))
     ]
     return min(told, key=lambda detail: detail.order, default=None)
+
+
+def asked_to_end(facts: Facts, ended_us: int | None = None) -> list[tuple[Order, Party]]:
+    """Who asked for the end, the first one first. What was asked before a request was given up, and that before the call
+    ended (`ended_us`), ended nothing. `facts` are `own`."""
+    failed = None if HANGUP_OBEYED in facts.told else facts.latest.get(HANGUP_FAILED)
+    if failed is not None and ended_us is not None and failed.order.told_us > ended_us:
+        failed = None
+    return sorted(
+        (detail.order, Party(name.removeprefix(HANGUP)))
+        for part in (facts.told, facts.latest)
+        for name, detail in part.items()
+        if name.startswith(HANGUP) and (failed is None or failed.order < detail.order)
+    )
 
 
 def begun_us(facts: Facts) -> int:

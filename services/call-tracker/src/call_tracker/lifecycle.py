@@ -51,6 +51,7 @@ from typing import Final, Literal, NamedTuple
 from call_tracker.causes import (
     CLOCK_SLACK_US,
     DETAILED,
+    DIAL_CANCELED,
     DIAL_FAILED,
     LOST_AT_CARRIER,
     LOST_BEFORE,
@@ -60,6 +61,7 @@ from call_tracker.causes import (
 from call_tracker.facts import (
     ORIGINATE_FAILED,
     TRANSFER_ENDED,
+    TRANSFER_OVER,
     TRANSFER_REQUESTED,
     Beginning,
     Detail,
@@ -146,7 +148,8 @@ def _choose_end(leg: LegFacts, facts: Facts, media: Order | None) -> _End | None
         return min(ends, key=preference)
     # Ends that no provider told.
     if (refused := facts.told.get(ORIGINATE_FAILED)) is not None:
-        return _End(CallStatus.FAILED, refused.order, "not-dialled")
+        status = CallStatus.CANCELED if refused.value == DIAL_CANCELED else CallStatus.FAILED
+        return _End(status, refused.order, "not-dialled")
     if (given_up := lost(facts)) is not None:
         return _End(CallStatus.FAILED, given_up.order, "lost")
     return None
@@ -274,7 +277,7 @@ def project(workflow_run_id: str, facts: Facts) -> CallState:
 def _why(
     end: _End, ending: Ending, leg: LegFacts, facts: Facts, direction: str | None, *, named: bool
 ) -> tuple[str, Party | None]:
-    if end.how == "not-dialled":
+    if end.how == "not-dialled" and end.status is CallStatus.FAILED:
         return DIAL_FAILED
     if end.how == "lost":
         return LOST_AT_CARRIER if named else LOST_BEFORE
@@ -288,9 +291,15 @@ def _detail_of(end_reason: str | None, facts: Facts) -> str | None:
 
 def _transfer(facts: Facts) -> str | None:
     asked, ended = facts.latest.get(TRANSFER_REQUESTED), facts.latest.get(TRANSFER_ENDED)
-    if ended is not None and (asked is None or asked.order < ended.order):
+    if ended is not None and (asked is None or asked.order < ended.order or _is_its_end(facts, asked)):
         return str(ended.value)
     return None if asked is None else "requested"
+
+
+def _is_its_end(facts: Facts, asked: Detail) -> bool:
+    """Whether what ended last is what was asked for last: the clocks of who asks and who answers differ."""
+    over = facts.latest.get(TRANSFER_OVER)
+    return over is not None and over.value == asked.value != ""
 
 
 def _recording(facts: Facts) -> dict[str, object] | None:

@@ -9,11 +9,15 @@ import msgspec
 from call_tracker.facts import (
     EMPTY,
     EPOCH,
+    HANGUP,
+    HANGUP_FAILED,
+    HANGUP_OBEYED,
     LOST,
     MEDIA_STARTED,
     OBSERVED,
     ORIGINATE_FAILED,
     TRANSFER_ENDED,
+    TRANSFER_OVER,
     TRANSFER_REQUESTED,
     Detail,
     Facts,
@@ -47,9 +51,13 @@ from offhook.events import (
     TransferEnded,
     TransferRequested,
 )
+from offhook.identities import transfer_id
 
 AGENT_UNREACHABLE: Final = "agent-unreachable"
 """The bridge's word in `MediaStopped` when it has given up finding an agent."""
+
+HANG_UP_ORDERED: Final = "hang-up-ordered"
+"""The bridge's word in `MediaStopped` when it has ended the stream because the provider did not end the call."""
 
 NO_AGENT: Final = "no-agent"
 """The gateway's word in `InstructionsServed` when it then served the fallback."""
@@ -221,7 +229,10 @@ def _observe_media_stopped(event: Event[EventData], data: MediaStopped) -> Facts
     told = {"media-implied": Detail(begun)}
     if data.reason == AGENT_UNREACHABLE:
         told["agent-unreachable"] = Detail(order)
-    return Facts(told=told, media={_text(data.stream_id): session})
+    if data.reason == HANG_UP_ORDERED:
+        told[HANGUP_OBEYED] = Detail(order)
+    # By the event, of which each session has one: all streams of a Vonage call have the name of its leg.
+    return Facts(told=told, media={_text(event.id): session})
 
 
 def _observe_instructions(event: Event[EventData], data: InstructionsServed) -> Facts:
@@ -233,7 +244,8 @@ def _observe_instructions(event: Event[EventData], data: InstructionsServed) -> 
 
 
 def _observe_hangup_requested(event: Event[EventData], data: HangupRequested) -> Facts:
-    return Facts(told={f"hangup/{data.requested_by}": Detail(_order(event), _text(data.reason))})
+    asked = {f"{HANGUP}{data.requested_by}": Detail(_order(event), _text(data.reason))}
+    return Facts(told=asked, latest=asked)
 
 
 def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Facts:
@@ -241,8 +253,10 @@ def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Fac
         return Facts(told={ORIGINATE_FAILED: Detail(_order(event), _text(data.code))})
     if data.final and data.command == "transfer":
         result = "unsupported" if data.code == "unsupported" else "failed"
-        return Facts(latest={TRANSFER_ENDED: Detail(_order(event), result)})
-    return EMPTY  # a hang-up or a look-up that failed leaves the call as it was
+        return _transfer_over(event, result, transfer_id(data.command_id))
+    if data.final and data.command == "hangup":
+        return Facts(latest={HANGUP_FAILED: Detail(_order(event), _text(data.code))})
+    return EMPTY  # a look-up that failed leaves the call as it was
 
 
 def _observe_observed(event: Event[EventData], data: CallObserved) -> Facts:
@@ -252,11 +266,16 @@ def _observe_observed(event: Event[EventData], data: CallObserved) -> Facts:
 
 
 def _observe_transfer_requested(event: Event[EventData], data: TransferRequested) -> Facts:
-    return Facts(latest={TRANSFER_REQUESTED: Detail(_order(event), data.mode)})
+    return Facts(latest={TRANSFER_REQUESTED: Detail(_order(event), _text(data.transfer_id or ""))})
 
 
 def _observe_transfer_ended(event: Event[EventData], data: TransferEnded) -> Facts:
-    return Facts(latest={TRANSFER_ENDED: Detail(_order(event), data.result)})
+    return _transfer_over(event, data.result, data.transfer_id or "")
+
+
+def _transfer_over(event: Event[EventData], result: str, which: str) -> Facts:
+    order = _order(event)
+    return Facts(latest={TRANSFER_ENDED: Detail(order, result), TRANSFER_OVER: Detail(order, _text(which))})
 
 
 def _observe_recording_stored(event: Event[EventData], data: RecordingStored) -> Facts:

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from call_tracker.facts import MEDIA_STARTED, ORIGINATE_FAILED, Facts, Origin, begun_us, lost, own
+from call_tracker.facts import (
+    MEDIA_STARTED,
+    ORIGINATE_FAILED,
+    Facts,
+    Origin,
+    asked_to_end,
+    begun_us,
+    lost,
+    own,
+)
 from call_tracker.lifecycle import origin_of, phone_leg
 from offhook.events import TERMINAL_STATUSES, CallStatus
 from offhook.records import CallState
@@ -115,7 +124,7 @@ def stage_of(record: CallState, facts: Facts) -> Stage | None:
     facts = own(facts)
     if record.status in TERMINAL_STATUSES:
         return Stage.DOUBTED if _is_doubted(record, facts) else None
-    if any(name.startswith("hangup/") for name in facts.told):
+    if asked_to_end(facts):
         return Stage.ENDING
     if record.status is CallStatus.RINGING:
         return Stage.RINGING
@@ -144,14 +153,14 @@ def silence_s(stage: Stage, origin: Origin | None) -> float:
 
 def lacks_something(record: CallState, facts: Facts) -> bool:
     """Whether the provider of an ended call knows more than the record: its cost, how long it was, when it was answered."""
-    if record.status is not CallStatus.COMPLETED or record.configuration_id is None:
+    if CallStatus.ANSWERED not in record.statuses or record.configuration_id is None:
         return False
     answered = CallStatus.ANSWERED in phone_leg(facts).together().statuses
     return record.price is None or record.duration_s is None or not answered
 
 
 def end_us(facts: Facts, record: CallState) -> int | None:
-    """When a completed call ended; None when that is not known."""
+    """When its provider says that a call ended; None when that is not known."""
     told = phone_leg(facts).together().statuses.get(record.status)
     return None if told is None else told.order.happened_us
 

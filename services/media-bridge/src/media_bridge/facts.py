@@ -27,7 +27,7 @@ from offhook.events import (
     TransferRequested,
     new_event,
 )
-from offhook.identities import consult_run_id, derived_id, new_id
+from offhook.identities import consult_run_id, derived_id, new_id, transfer_id
 from offhook.providers.base import StreamStarted
 from offhook.records import ConfigurationRecord, WorkflowRecord
 from offhook.telemetry import spans, tracing
@@ -230,7 +230,7 @@ class SessionFacts:
             own_number=own_number or None,
             far_number=far_number or None,
         )
-        consult = consult_run_id(self._id(command, number)) if mode == "warm" else None
+        command_id = self._id(command, number)
         with self._wish(spans.TRANSFER_ASKED, mode):
             self._event(
                 TransferRequested(
@@ -240,7 +240,8 @@ class SessionFacts:
                     to_number=to,
                     mode=mode,
                     requested_by=Party.AGENT,
-                    consult_run_id=consult,
+                    consult_run_id=consult_run_id(command_id) if mode == "warm" else None,
+                    transfer_id=transfer_id(command_id),
                 ),
                 number,
             )

@@ -251,8 +251,8 @@ class HangupRequested(CallEventData):
 class CommandFailed(CallEventData):
     """A command could not be carried out at the provider. `final`: it will not be tried again.
 
-    A failed `originate` ends the call as failed; any other leaves the call as it is. `account` of a `transfer`: whose order
-    it was; it is not about a call of another account. Old events do not say it.
+    A failed `originate` ends the call as failed; any other leaves the call as it is. `account` of a `transfer` or a
+    `hangup`: whose order it was; it is not about a call of another account. Old events do not say it.
     """
 
     TYPE: ClassVar[str] = "call.command-failed.v1"
@@ -281,7 +281,7 @@ class CallObserved(CallEventData):
 
 class TransferRequested(CallEventData):
     """Somebody wants the far end to talk with somebody else. `consult_run_id`: the call to that party (warm). `provider` and
-    `account` where it comes from an agent: whose call he has."""
+    `account` where it comes from an agent: whose call he has. `transfer_id`: as in `TransferEnded`; old events have none."""
 
     TYPE: ClassVar[str] = "call.transfer-requested.v1"
     provider: str | None = None
@@ -290,6 +290,7 @@ class TransferRequested(CallEventData):
     mode: TransferMode
     requested_by: Party
     consult_run_id: str | None = None
+    transfer_id: str | None = None
 
 
 class TransferEnded(CallEventData):

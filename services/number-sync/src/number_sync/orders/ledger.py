@@ -175,7 +175,7 @@ async def fail(connection: AsyncConnection, command: Command, *, code: str, mess
     if not await finish(connection, command, state=FAILED, result=code, now=now):
         return
     account: str | None = None
-    if command.told == "transfer":  # an agent may order it for any run that his webhook named
+    if command.told in ("transfer", "hangup"):  # an agent may order it for any run that his webhook named
         mine = select(configurations.c.account).where(configurations.c.id == command.data.configuration_id)
         account = (await connection.execute(mine)).scalar_one_or_none()
     failed = CommandFailed(

@@ -22,7 +22,7 @@ from number_sync.database import insert_if_absent
 from number_sync.orders.command import Command
 from number_sync.schema import transfers
 from offhook.events import Transfer, TransferResult
-from offhook.identities import consult_run_id, derived_id
+from offhook.identities import consult_run_id, transfer_id
 
 ASKED: Final = "asked"
 MOVED: Final = "moved"
@@ -50,7 +50,7 @@ class TransferRow:
 
 
 def id_of(command: Command) -> str:
-    return derived_id("transfer", command.command_id)
+    return transfer_id(command.command_id)
 
 
 async def begin(
