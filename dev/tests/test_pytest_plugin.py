@@ -163,6 +163,22 @@ def test_what_asks_for_a_server_is_deselected_by_not_real(pytester: pytest.Pytes
     pytester.runpytest("-p", "no:asyncio", "-m", "not real").assert_outcomes(passed=1, deselected=2)
 
 
+def test_what_hypothesis_tries_may_be_slow_on_a_busy_machine(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    pytester.makepyfile("""
+        import time
+        from hypothesis import given
+        from hypothesis import strategies as st
+
+        @given(st.just(1))
+        def test_slow(number):
+            time.sleep(0.5)
+    """)
+    pytester.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
+
+
 def test_a_test_that_wants_to_be_alone_is(pytester: pytest.Pytester) -> None:
     log = pytester.path / "log"
     common = f"""

@@ -30,6 +30,8 @@ _FLAGS: Final = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )
 _STARTS_WITHIN_MS: Final = 60_000
+# How long `expect` waits for what a page should show, on busy machines too: Playwright's own five seconds are too few.
+_SHOWS_WITHIN_MS: Final = 60_000
 
 
 def install(say: Say = say_on_stderr) -> Path:
@@ -48,8 +50,9 @@ def install(say: Say = say_on_stderr) -> Path:
 async def launched() -> AsyncIterator["Browser"]:
     """A running Chromium without a window, as a Playwright `Browser`. Raises `DevError`."""
     # Here, because every test run imports this module and few of them open a browser.
-    from playwright.async_api import Error, async_playwright
+    from playwright.async_api import Error, async_playwright, expect
 
+    expect.set_options(timeout=_SHOWS_WITHIN_MS)
     executable = install()
     # Its sandbox needs a user of its own; what is opened here is ours.
     flags = [*_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else [*_FLAGS]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from offhook_dev import chromium as browsers
 from offhook_dev import prometheus
@@ -73,7 +74,11 @@ def real_is_required() -> bool:
 # --- hooks -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)  # before `--hypothesis-profile` chooses
 def pytest_configure(config: pytest.Config) -> None:
+    # Here, because the first test module that is collected would fix the settings of its tests. A busy machine is no failure.
+    settings.register_profile("offhook", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("offhook")
     config.addinivalue_line(
         "markers",
         "real: needs a real server (Kafka, Redis, PostgreSQL, Chromium), which the test starts itself",

@@ -2,13 +2,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the made-up calls are shared by the test modules
-
-# A busy machine is no failure.
-settings.register_profile("offhook", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("offhook")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
