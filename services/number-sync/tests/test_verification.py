@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from running_number_sync import KEYRING, TWILIO, RunService, at
+from running_number_sync import KEYRING, OTHER_TWILIO, TWILIO, RunService, at
 
 from carrier_sim import CarrierSim
 from carrier_sim.rest_faults import RestFault
@@ -188,6 +188,46 @@ async def test_what_a_comparison_of_numbers_finds_out_is_checked_and_kept(
         async with asyncio.timeout(30):
             while (await service.api.get(one)).json()["verification"]["state"] != "verified":
                 await asyncio.sleep(0.01)
+
+
+@on_sqlite
+async def test_numbers_are_not_let_go_for_an_account_whose_credentials_are_not_accepted(
+    run_service: RunService, carrier: CarrierSim
+) -> None:
+    account(carrier)
+    async with run_service(**at(carrier)) as service:
+        one = f"{C}/{(await service.api.post(C, json=body())).json()['configuration_id']}"
+        await service.api.post(f"{one}/phone-numbers", json={"number": "+14155551234"})
+        before = (await service.api.get(one)).json()
+        typo = {"credentials": {"account_sid": OTHER_TWILIO["account_sid"]}, "name": "New"}
+        refused = await service.api.patch(one, json=typo)
+        assert refused.status_code == 422
+        assert "1 phone number is set up" in refused.json()["detail"]
+        assert "Auth Token" in refused.json()["detail"]
+        # Nor while nobody can say.
+        carrier.rest_faults = [RestFault(status=503)]
+        assert (await service.api.patch(one, json={"credentials": OTHER_TWILIO})).status_code == 422
+        assert (await service.api.get(one)).json()["account"] == before["account"]
+        assert (await service.api.get(one)).json()["updated_at"] == before["updated_at"]
+        # Other credentials of the same account are saved all the same.
+        token = await service.api.patch(one, json={"credentials": {"auth_token": OTHER_TOKEN}})
+        assert token.json()["verification"]["state"] == "not-verified"
+        carrier.rest_faults = []
+        carrier.twilio.add_account(OTHER_TWILIO["account_sid"], OTHER_TWILIO["auth_token"])
+        moved = await service.api.patch(one, json={"credentials": OTHER_TWILIO})
+        assert moved.json()["account"] == OTHER_TWILIO["account_sid"]
+        assert moved.json()["verification"]["state"] == "verified"
+
+
+@on_sqlite
+async def test_an_account_without_numbers_is_changed_whatever_the_provider_says(
+    run_service: RunService,
+) -> None:
+    async with run_service() as service:
+        one = f"{C}/{(await service.api.post(C, json=body())).json()['configuration_id']}"
+        moved = await service.api.patch(one, json={"credentials": OTHER_TWILIO})
+        assert moved.json()["account"] == OTHER_TWILIO["account_sid"]
+        assert moved.json()["verification"]["state"] == "not-verified"
 
 
 # --- one attempt after the other ---------------------------------------------------------------------------------------

@@ -195,7 +195,9 @@ def build(settings: NumberSyncSettings, bus: Bus, *, clock: Clock = time.time) -
     workflows = Workflows(database, keyring, clock=clock, hosts=settings.allowed_agents)
     parts = Parts(
         database=database,
-        configurations=Configurations(database, keyring, registry.PROVIDERS, clock=clock),
+        configurations=Configurations(
+            database, keyring, registry.PROVIDERS, clock=clock, objection=verifier.objection
+        ),
         numbers=numbers,
         workflows=workflows,
         verifier=verifier,

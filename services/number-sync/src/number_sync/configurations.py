@@ -1,6 +1,6 @@
 """Configurations: a user's accounts at providers, with their credentials sealed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -43,9 +43,25 @@ _UNTRIED: Final[Mapping[str, Any]] = {
     "verified_at": None,
 }
 
+Objection = Callable[[str, ProviderAdapter, Mapping[str, str]], Awaitable[str | None]]
+"""Has a user's credentials tried: why the provider does not accept them, as sentences; None when it does."""
+
+
+class _UntriedError(OutdatedError):
+    """Numbers would be let go for credentials that nobody has tried."""
+
+    def __init__(self, adapter: ProviderAdapter, credentials: Mapping[str, str], numbers: int) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.credentials = credentials
+        self.numbers = numbers
+
 
 class Configurations:
-    """Every method is one transaction and sees only what belongs to `user_id`."""
+    """Every method sees only what belongs to `user_id`, and is one transaction.
+
+    With `objection`, a configuration that has numbers comes to another account only with credentials the provider accepts.
+    """
 
     def __init__(
         self,
@@ -54,12 +70,14 @@ class Configurations:
         providers: Mapping[str, ProviderAdapter],
         *,
         clock: Clock,
+        objection: Objection | None = None,
         limit: int = 200,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._providers = providers
         self._clock = clock
+        self._objection = objection
         self._limit = limit
 
     async def create(
@@ -137,6 +155,7 @@ class Configurations:
         What the provider said to the credentials is forgotten when they change.
         """
         now = now_ms(self._clock)
+        tried: Mapping[str, str] | None = None
 
         async def work(connection: AsyncConnection) -> Row[Any]:
             row = await find_configuration(connection, user_id, configuration_id, lock=True)
@@ -165,6 +184,12 @@ class Configurations:
             if not values:
                 return row
             if values.get("account", row.account) != row.account:
+                if (
+                    self._objection is not None
+                    and accepted != tried
+                    and (held := await _held(connection, row))
+                ):
+                    raise _UntriedError(adapter, accepted, held)
                 # What is set at the old account is undone with the credentials that opened it.
                 await detaching.let_go(connection, row, at=now)
                 await store.hand_on_shared(connection, row)
@@ -184,7 +209,24 @@ class Configurations:
             await publishing.publish_configuration(connection, changed)
             return changed
 
+        try:
+            return await self._database.transact(work)
+        except _UntriedError as untried:
+            await self._try(user_id, untried)
+            tried = untried.credentials
         return await self._database.transact(work)
+
+    async def _try(self, user_id: str, untried: _UntriedError) -> None:
+        assert self._objection is not None
+        objection = await self._objection(user_id, untried.adapter, untried.credentials)
+        if objection is not None:
+            numbers = "phone number is" if untried.numbers == 1 else "phone numbers are"
+            raise InvalidError(
+                "credentials",
+                f"these are of another account, and {untried.numbers} {numbers} set up at the present one, which would be let "
+                f"go; that takes credentials that the provider accepts. {objection} Correct the account, or add "
+                "another configuration for it.",
+            )
 
     async def delete(
         self, user_id: str, configuration_id: str, *, numbers_are: Literal["keep", "detach", "leave"] = "keep"
@@ -291,6 +333,16 @@ async def find_configuration(
     if row is None:
         raise NotFoundError("there is no such configuration")
     return row
+
+
+async def _held(connection: AsyncConnection, configuration: Row[Any]) -> int:
+    """How many numbers it has."""
+    found = await connection.execute(
+        select(func.count())
+        .select_from(phone_numbers)
+        .where(phone_numbers.c.configuration_id == configuration.id)
+    )
+    return int(found.scalar_one())
 
 
 def _list(names: Sequence[str]) -> str:

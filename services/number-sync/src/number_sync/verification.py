@@ -103,6 +103,14 @@ class Verifier:
         answer = await self._try(adapter, paced_as(row.user_id, row.account), credentials, asked_at)
         return await self._keep(configuration_id, credentials, answer)
 
+    async def objection(
+        self, user_id: str, adapter: ProviderAdapter, credentials: Mapping[str, str]
+    ) -> str | None:
+        """Try credentials that are not stored. Why the provider does not accept them, or could not say; None: it does."""
+        paced = paced_as(user_id, adapter.account_of(credentials))
+        answer = await self._try(adapter, paced, credentials, now_ms(self._clock))
+        return None if answer.state == "verified" else answer.sentence
+
     async def _try(
         self, adapter: ProviderAdapter, paced: str, credentials: Mapping[str, str], asked_at: int
     ) -> Verification:

@@ -263,6 +263,18 @@ async def test_a_new_secret_is_tried_at_once_and_an_optional_one_can_be_removed(
     assert 'data-state="refused"' in page.html
 
 
+async def test_a_mistyped_account_lets_no_numbers_go_and_the_form_says_how_many_it_would(
+    ada: Browser, service: Service
+) -> None:
+    one = await a_configuration(service)
+    await a_number(service, one, "+14155551234")
+    form = await ada.open(f"{one}/edit")
+    page = await form.send(f"{one}/edit", {"credentials.account_sid": OTHER_TWILIO["account_sid"]})
+    assert page.status == 422
+    assert "1 phone number is set up at the present one" in page.text
+    assert (await service.api.get(one)).json()["account"] == TWILIO["account_sid"]
+
+
 async def test_deleting_asks_what_happens_to_the_numbers(ada: Browser, service: Service) -> None:
     one = await a_configuration(service)
     await a_number(service, one, "+14155551234")
