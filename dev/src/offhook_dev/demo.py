@@ -20,7 +20,7 @@ from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.ports import free_port
 from offhook_dev.scenario import STATUSES, DemoCall, Scenario
-from offhook_dev.simulated import credentials, write_simulation
+from offhook_dev.simulated import PATIENCE, credentials, write_simulation
 from offhook_dev.stack import Stack
 
 _ENDED: Final = {"completed", "busy", "no-answer", "failed", "canceled"}
@@ -144,7 +144,9 @@ async def run_demo(home: Path, console: Console) -> bool:
             port = free_port()
             certificate = make_certificate(home / "stack")
             simulation = read(write_simulation(home, f"https://localhost:{port}"))
-            config = simulation.config(home=home / "carrier-sim", trust=certificate.authority)
+            config = simulation.config(
+                home=home / "carrier-sim", trust=certificate.authority, patience=PATIENCE
+            )
             async with CarrierSim(config) as sim:
                 simulation.provision(sim)
                 progress.step("Redis, edge, agent, and the four services on Kafka")

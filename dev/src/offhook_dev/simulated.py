@@ -25,6 +25,8 @@ VONAGE_CREDENTIALS: Final = {
 
 # Numbers of the range that is reserved for fiction.
 NUMBERS: Final = {"twilio": "+14155550100", "vonage": "+14155550101"}
+PATIENCE: Final = 10.0
+"""Of the carriers (`SimConfig.patience`) that share a busy machine with everything they call."""
 PERSON: Final = "+14155550142"
 CALLEES: Final = {"twilio": "+14155550143", "vonage": "+14155550144"}
 

@@ -94,6 +94,18 @@ async def test_a_slow_answer_is_a_failure_and_a_refused_connection_is_tried_twic
     assert [c.attempt for c in report.callbacks] == [1, 2]
 
 
+async def test_a_patient_carrier_waits_so_many_times_longer(account: Account) -> None:
+    async def slow(_: Received) -> web.Response:
+        await asyncio.sleep(0.5)
+        return xml("<Response><Hangup/></Response>")
+
+    async with CarrierSim(SimConfig(patience=300)) as patient, Customer(patient) as customer:
+        customer.answers["/voice"] = slow
+        other = patient.twilio.add_account(account.sid, "token")
+        report = await call(patient, other, customer.url("/voice#rt=100&tt=100"))
+    assert report.violations == []
+
+
 async def test_a_certificate_nobody_vouches_for_is_refused(sim: CarrierSim, account: Account) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

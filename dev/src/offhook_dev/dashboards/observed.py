@@ -23,7 +23,7 @@ from offhook_dev.otlp import TraceStore
 from offhook_dev.ports import free_port
 from offhook_dev.prometheus import PrometheusServer
 from offhook_dev.scenario import Scenario
-from offhook_dev.simulated import CALLEES, NUMBERS, credentials, write_simulation
+from offhook_dev.simulated import CALLEES, NUMBERS, PATIENCE, credentials, write_simulation
 from offhook_dev.stack import SERVICES, Stack, repository
 
 _SCRAPED_EVERY_S: Final = 2
@@ -140,7 +140,7 @@ async def observed(home: Path) -> AsyncIterator[Observed]:
     port = free_port()
     certificate = make_certificate(home / "stack")
     simulation = read(write_simulation(home, f"https://localhost:{port}"))
-    config = simulation.config(home=home / "carrier-sim", trust=certificate.authority)
+    config = simulation.config(home=home / "carrier-sim", trust=certificate.authority, patience=PATIENCE)
     async with CarrierSim(config) as sim, TraceStore() as traces:
         simulation.provision(sim)
         tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}

@@ -22,6 +22,8 @@ class SimConfig:
     `rate_limits`: Twilio starts one outbound call a second, Vonage refuses the fourth request for a call in a second (429).
     `hangup_guard_s`: how long after a call's creation Vonage refuses to end it (400).
     `price_after_s`: how long after a call's end Twilio shows its price (real ones take minutes).
+    `patience`: how many times longer than a real carrier it waits for connections and answers, where the machine is too busy
+    for the real limits.
     """
 
     host: str = "127.0.0.1"
@@ -37,6 +39,7 @@ class SimConfig:
     rate_limits: bool = False
     hangup_guard_s: float = 2.0
     price_after_s: float = 1.0
+    patience: float = 1.0
     max_call_s: float = 4 * 3600.0
     faults: Faults = field(default_factory=Faults)
 

@@ -39,6 +39,11 @@ class LiveCall:
     def is_over(self) -> bool:
         return self._end.done()
 
+    @property
+    def patience(self) -> float:
+        """By what the carrier's time limits are multiplied."""
+        return self._exchange.config.patience
+
     def end(self, by: EndedBy, cause: str) -> None:
         """End the call, for a reason."""
         if not self._end.done():

@@ -149,6 +149,7 @@ class Simulation(_Part):
     rate_limits: bool = False
     hangup_guard_s: float = 2.0
     price_after_s: float = 1.0
+    patience: float = Field(1.0, gt=0)
     twilio: Twilio = Field(default_factory=Twilio)
     vonage: Vonage = Field(default_factory=Vonage)
     callees: dict[str, CalleeEntry] = Field(default_factory=dict)

@@ -105,7 +105,12 @@ class CarrierSim:
     async def __aenter__(self) -> Self:
         context = self._authority.client_context(self.config.trust, system=self.config.trust_system)
         self._exchange.start(
-            WebClient(context, allow_plain=self.config.allow_plain, resolve=self.config.resolve)
+            WebClient(
+                context,
+                allow_plain=self.config.allow_plain,
+                resolve=self.config.resolve,
+                patience=self.config.patience,
+            )
         )
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()

@@ -91,11 +91,20 @@ class _Resolver(AbstractResolver):
 
 
 class WebClient:
-    """All connections of the carrier to its customers. A fresh connection each request: nothing hides behind a warm one."""
+    """All connections of the carrier to its customers. A fresh connection each request: nothing hides behind a warm one.
+
+    Its users multiply the carrier's time limits by `patience`.
+    """
 
     def __init__(
-        self, context: ssl.SSLContext, *, allow_plain: bool, resolve: Mapping[str, str] | None = None
+        self,
+        context: ssl.SSLContext,
+        *,
+        allow_plain: bool,
+        resolve: Mapping[str, str] | None = None,
+        patience: float = 1.0,
     ) -> None:
+        self.patience = patience
         self._context = context
         self._allow_plain = allow_plain
         self._connector = aiohttp.TCPConnector(

@@ -137,7 +137,7 @@ class TwilioRequests:
             self._report.violate("11100", why, where=url)
             return Answer(0.0, failure=Failure.BAD_URL, why=why), "11100", url
         token = str(uuid.uuid4())
-        deadline = time.monotonic() + settings.total_ms / 1000
+        deadline = time.monotonic() + settings.total_ms / 1000 * self._web.patience
         for _ in range(copies - 1):
             await self._attempt(purpose, method, url, fields, settings, deadline, token, 1)
         attempt = 0
@@ -168,8 +168,8 @@ class TwilioRequests:
         authorization: str | None = None
         for _ in range(_MAX_REDIRECTS + 1):
             timeouts = Timeouts(
-                settings.connect_ms / 1000,
-                settings.read_ms / 1000,
+                settings.connect_ms / 1000 * self._web.patience,
+                settings.read_ms / 1000 * self._web.patience,
                 max(0.05, deadline - time.monotonic()),
             )
             answer = await self._once(

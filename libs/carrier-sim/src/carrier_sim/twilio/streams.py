@@ -70,8 +70,9 @@ class Streams:
         if url is None:
             line.open()
             return
+        limit_s = 5.0 * self._config.patience
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(limit_s):
                 raw = await self._requests.connect_socket(url, self._signed_url(url))
         except aiohttp.WSServerHandshakeError as error:
             line.open()
@@ -80,7 +81,9 @@ class Streams:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             timed_out = isinstance(error, TimeoutError)
             failure, why = (
-                (Failure.CONNECT_TIMEOUT, "no connection within 5 s") if timed_out else classify(error)
+                (Failure.CONNECT_TIMEOUT, f"no connection within {limit_s:g} s")
+                if timed_out
+                else classify(error)
             )
             line.open()
             self._failed(stream, stream_sid, _FAILURES.get(failure, "31900"), why, url)

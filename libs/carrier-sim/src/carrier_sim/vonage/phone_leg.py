@@ -43,7 +43,7 @@ async def connect(call: "VonageCall", wanted: ncco.ConnectPhone, line: Line) -> 
         leg.end("carrier", "parent-ended")
         if seat is not None:
             room.leave(seat)
-    async with asyncio.timeout(_LAST_EVENT_S):
+    async with asyncio.timeout(_LAST_EVENT_S * call.patience):
         await leg.end_is_told.wait()
     return leg.following
 

@@ -89,6 +89,7 @@ class VonageRequests:
             body = hashed = compact(fields).encode()
         if self._application.signs:
             headers["Authorization"] = f"Bearer {signed_token(self._application, hashed)}"
+        connect_s, read_s = webhook.connect_s * self._web.patience, webhook.read_s * self._web.patience
         at_ms = self._report.now_ms()
         answer = await self._web.request(
             self._session,
@@ -96,7 +97,7 @@ class VonageRequests:
             url,
             headers=headers,
             body=body,
-            timeouts=Timeouts(webhook.connect_s, webhook.read_s, webhook.connect_s + webhook.read_s),
+            timeouts=Timeouts(connect_s, read_s, connect_s + read_s),
             max_body=_MAX_BODY,
         )
         self._report.callbacks.append(

@@ -44,15 +44,16 @@ class WebsocketLeg:
         requests = self.call.requests
         if connect.vonage_authorization:
             authorization = requests.socket_token()
+        limit_s = 5.0 * self.call.patience
         try:
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(limit_s):
                 raw = await requests.connect_socket(connect.uri, authorization)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             line.open()
             if isinstance(error, aiohttp.WSServerHandshakeError):
                 why = f"the answer to the upgrade was {error.status}"
             elif isinstance(error, TimeoutError):
-                why = "no connection within 5 s"
+                why = f"no connection within {limit_s:g} s"
             else:
                 failure, words = classify(error)
                 why = f"{failure}: {words}"
