@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
+import sqlalchemy
 import websockets
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from websockets.asyncio.server import ServerConnection
 
 from carrier_sim import (
@@ -32,13 +34,14 @@ from carrier_sim import (
 from carrier_sim.caller import Step
 from carrier_sim.twilio.call import TwilioCall
 from carrier_sim.vonage.call import VonageCall
+from number_sync.schema import configurations, phone_numbers, workflows
 from offhook.agentlink.pcm import SUBPROTOCOL
 from offhook.identities import INBOUND_FALLBACK_PATH, INBOUND_PATH, inbound_run_id, status_path
 from offhook.topics import CONFIGURATIONS, NUMBERS, WORKFLOWS, Topic
 from offhook_agent import Agent, Call
 from offhook_dev.edge import make_certificate
 from offhook_dev.ports import free_port
-from offhook_dev.simulated import PERSON, TWILIO_CREDENTIALS, VONAGE_CREDENTIALS, credentials
+from offhook_dev.simulated import PATIENCE, PERSON, TWILIO_CREDENTIALS, VONAGE_CREDENTIALS, credentials
 from offhook_dev.stack import DEMO_USER, Stack
 
 PROVIDERS: Final = ("twilio", "vonage")
@@ -64,7 +67,9 @@ ACCOUNTS: Final = {
 
 # Calls that talk at the same time: more than this, and two cores cannot keep real time.
 _AT_ONCE: Final = 8
-_RECORD_WITHIN_S: Final = 20.0
+_RECORD_WITHIN_S: Final = 60.0
+_KNOWN_WITHIN_S: Final = 60.0
+_SET_UP: Final = ((CONFIGURATIONS, configurations), (NUMBERS, phone_numbers), (WORKFLOWS, workflows))
 
 Json = dict[str, Any]
 Outcome = tuple[list[str], str | None, str | None]
@@ -143,7 +148,7 @@ class RestRoad:
         own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         own.load_cert_chain(chain, key)
         trust = ssl.create_default_context(cafile=str(self._sim.ca_pem))
-        self._client = httpx.AsyncClient(verify=trust, timeout=20, trust_env=False)
+        self._client = httpx.AsyncClient(verify=trust, timeout=60, trust_env=False)
         self._closing.push_async_callback(self._client.aclose)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._forward)
@@ -204,7 +209,7 @@ class Installation:
         port = free_port()
         self.origin = f"https://localhost:{port}"
         certificate = make_certificate(home / "stack")
-        self.sim = CarrierSim(SimConfig(home=home / "sim", trust=certificate.authority))
+        self.sim = CarrierSim(SimConfig(home=home / "sim", trust=certificate.authority, patience=PATIENCE))
         self._port, self._certificate = port, certificate
         self.stack: Stack
         self.rest_road: RestRoad
@@ -212,7 +217,6 @@ class Installation:
         self.stranger: Api
         self.configurations: dict[str, str] = {}
         self.paused: dict[str, str] = {}
-        self._entries: dict[Topic, int] = {}
         self._serial = itertools.count(100)
         self._callees = itertools.count(100)
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -247,10 +251,19 @@ class Installation:
         own_env: dict[str, dict[str, str]] = {
             # Silences of a carrier are minutes; the machine that tests has none.
             "call-tracker": {"OFFHOOK_API_KEYS": keys, "OFFHOOK_SILENCE_FACTOR": "0.1"},
-            "number-sync": {"OFFHOOK_API_KEYS": keys},
-            # An agent's program needs some seconds to start again; sockets that say nothing need not be waited for.
-            "media-bridge": {"OFFHOOK_START_TIMEOUT_S": "2"},
-            "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "2"},
+            "number-sync": {
+                "OFFHOOK_API_KEYS": keys,
+                "OFFHOOK_PROVIDER_TIMEOUT_S": "40",
+                "OFFHOOK_PROVIDER_DEADLINE_S": "44",
+            },
+            # Nor has it the speed at which carriers, agents and programs of ours that start again keep the usual limits.
+            "media-bridge": {
+                "OFFHOOK_START_TIMEOUT_S": "10",
+                "OFFHOOK_SILENCE_TIMEOUT_S": "30",
+                "OFFHOOK_AGENT_CONNECT_TIMEOUT_S": "20",
+                "OFFHOOK_AGENT_PING_S": "30",
+            },
+            "webhook-gateway": {"OFFHOOK_BODY_TIMEOUT_S": "10", "OFFHOOK_RECONNECT_LIMIT": "90"},
         }
         return Stack(
             self.home / "stack",
@@ -294,7 +307,6 @@ class Installation:
             "/telephony-configurations",
             {"name": name or provider, "provider": provider, "credentials": keys} | more,
         )
-        self._count(CONFIGURATIONS)
         return str(made["configuration_id"])
 
     @property
@@ -307,12 +319,24 @@ class Installation:
 
     # --- what a user sets up -------------------------------------------------------------------------------------------
 
-    def _count(self, topic: Topic) -> None:
-        self._entries[topic] = self._entries.get(topic, 0) + 1
-
     async def known(self) -> None:
-        """Wait until all services know what was set up."""
-        await self.stack.caught_up(self._entries)
+        """Wait until all services know what is in number-sync's database, whoever has put it there or taken it away.
+
+        Changes of what they know already are not waited for.
+        """
+        engine = create_async_engine(self.stack.database_url("number-sync"))
+        try:
+            async with asyncio.timeout(_KNOWN_WITHIN_S):
+                for topic, table in _SET_UP:
+                    while not await self._is_known(engine, topic, table):
+                        await asyncio.sleep(0.05)
+        finally:
+            await engine.dispose()
+
+    async def _is_known(self, engine: AsyncEngine, topic: Topic, table: sqlalchemy.Table) -> bool:
+        async with engine.connect() as connection:
+            count = await connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table))
+        return set((await self.stack.entries(topic)).values()) == {count}
 
     async def workflow(self, agent_url: str | None = None, **fields: Any) -> str:
         """A workflow; without `agent_url` the example agent takes its calls."""
@@ -321,7 +345,6 @@ class Installation:
             "agent_url": agent_url or self.stack.address.agent_url,
         }
         made = await self.demo.post("/workflows", body | fields)
-        self._count(WORKFLOWS)
         return str(made["workflow_id"])
 
     def number_at_carrier(self, provider: str, *, paused: bool = False) -> str:
@@ -348,7 +371,6 @@ class Installation:
             f"/telephony-configurations/{configuration}/phone-numbers",
             {"number": number, "workflow_id": workflow_id, "default_caller_id": True},
         )
-        self._count(NUMBERS)
         return number
 
     def callee(self, callee: Callee) -> str:
@@ -376,8 +398,8 @@ class Installation:
 
     def endless(self, provider: str, number: str, faults: Faults | None = None) -> Ringing:
         """A person calls a number and talks with the agent until `hang_up`."""
-        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=6))
-        return self.ring(provider, number, WaitForAgent(timeout_s=15), *(words * 100), faults=faults)
+        words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=20))
+        return self.ring(provider, number, WaitForAgent(timeout_s=60), *(words * 100), faults=faults)
 
     async def hang_up(self, ringing: Ringing) -> Finished:
         """The person of an inbound call puts the phone down."""
@@ -387,7 +409,7 @@ class Installation:
     async def answers(self, ringing: Ringing, more: int) -> None:
         """Returns when the agent has answered the caller's words so many times more."""
         wanted = len(ringing.call.report.response_ms) + more
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(ringing.call.report.response_ms) < wanted:
                 assert not ringing.task.done(), ringing.call.report
                 await asyncio.sleep(0.05)
@@ -422,7 +444,7 @@ class Installation:
             )
             run = str(placed["workflow_run_id"])
             record = await self.record(run)
-            report = await self.sim.next_report(record["provider_call_id"], 10.0)
+            report = await self.sim.next_report(record["provider_call_id"])
             return Finished(run, report, await self.record(run))
 
     async def look(self, run: str) -> Json | None:
@@ -439,7 +461,7 @@ class Installation:
         """The record of a call once it is complete (or `when` holds). Raises `AssertionError` with what there is."""
         seen: Json | None = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s or (70.0 if when is None else _RECORD_WITHIN_S)):
+            async with asyncio.timeout(within_s or (180.0 if when is None else _RECORD_WITHIN_S)):
                 while True:
                     seen = await self.look(run)
                     if seen is not None and (when or _is_complete)(seen):

@@ -1,6 +1,5 @@
 """A real Envoy with the edge's configuration: where requests go when a service has several instances, or changes."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,14 @@ import envoy
 import pytest
 from aiohttp import web
 
-from offhook_dev.edge import ROUTES, envoy_config, make_certificate, write_endpoints, write_envoy_config
+from offhook_dev.edge import (
+    ROUTES,
+    envoy_config,
+    make_certificate,
+    routed,
+    write_endpoints,
+    write_envoy_config,
+)
 from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 
@@ -57,12 +63,12 @@ async def serving(*instances: Instance) -> AsyncIterator[None]:
 
 
 class Edge:
-    def __init__(self, url: str, endpoints: Path, session: aiohttp.ClientSession) -> None:
-        self.url, self._endpoints, self._session = url, endpoints, session
+    def __init__(self, url: str, admin: int, endpoints: Path, session: aiohttp.ClientSession) -> None:
+        self.url, self._admin, self._endpoints, self._session = url, admin, endpoints, session
 
     async def route(self, service: str, ports: Sequence[int]) -> None:
         write_endpoints(self._endpoints, service, ports)
-        await asyncio.sleep(0.3)  # Envoy tells nobody when it has read the file
+        await routed(self._admin, service, ports)
 
     async def post(self) -> tuple[int, str]:
         async with self._session.post(self.url + WEBHOOK, data=b"x=1") as answer:
@@ -92,7 +98,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     )
     await program.start()
     async with aiohttp.ClientSession() as session:
-        yield Edge(f"http://127.0.0.1:{port}", tmp_path / "endpoints", session)
+        yield Edge(f"http://127.0.0.1:{port}", admin, tmp_path / "endpoints", session)
     await program.stop()
 
 

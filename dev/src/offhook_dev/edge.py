@@ -4,6 +4,7 @@ The same port speaks HTTP to people and HTTPS to providers (it looks at the firs
 embedded stack is an `https://` one, as real providers demand.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import trustme
+
+from offhook_dev.errors import DevError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ ROUTES: Final = (
 )
 _PAGE_IDLE: Final = "60s"
 _TYPES: Final = "type.googleapis.com/envoy"
+_READ_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +216,33 @@ def _cluster(name: str, upstream: int, endpoints: Path | None) -> dict[str, Any]
 
 
 def write_endpoints(folder: Path, service: str, ports: Sequence[int]) -> None:
-    """Say where a service is from now on, as a Kubernetes Service changes with its pods. Envoy notices at once: no new
-    request goes to an instance that is not named any more, and what it has it keeps."""
+    """Say where a service is from now on, as a Kubernetes Service changes with its pods. Envoy notices by itself, and
+    `routed` when: no new request goes to an instance that is not named any more, and what it has it keeps."""
     folder.mkdir(parents=True, exist_ok=True)
     path = _endpoints_file(folder, service)
     kind = f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment"
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps({"resources": [{"@type": kind, **_assignment(service, ports)}]}))
     os.replace(fresh, path)  # Envoy watches for moves only: a file half written is never read
+
+
+async def routed(admin_port: int, service: str, ports: Sequence[int]) -> None:
+    """Wait until Envoy sends new requests for the service to these ports and no others. Raises `DevError`."""
+    seen: list[int] = []
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}", trust_env=False) as admin:
+        try:
+            async with asyncio.timeout(_READ_WITHIN_S):
+                while (seen := await _hosts(admin, service)) != sorted(ports):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise DevError(f"the edge sends {service} to {seen}, and not to {sorted(ports)}") from None
+
+
+async def _hosts(admin: httpx.AsyncClient, service: str) -> list[int]:
+    clusters = (await admin.get("/clusters", params={"format": "json"})).json()["cluster_statuses"]
+    (cluster,) = (one for one in clusters if one["name"] == service)
+    hosts = cluster.get("host_statuses", ())
+    return sorted(host["address"]["socket_address"]["port_value"] for host in hosts)
 
 
 def _endpoints_file(folder: Path, service: str) -> Path:

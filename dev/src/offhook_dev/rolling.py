@@ -23,7 +23,7 @@ NOTICED_AFTER_S: Final = 0.7
 DRAIN_DELAY_S: Final = 1.5
 """`OFFHOOK_DRAIN_DELAY_S` of services that are rolled: longer than the edge needs to notice."""
 
-_EXIT_WITHIN_S: Final = 60.0
+_EXIT_WITHIN_S: Final = 180.0
 _SHOWN: Final = 20
 
 
@@ -59,11 +59,11 @@ class Rollout:
         serving = self.stack.instances(service)
         for old in self.stack.instances(service):
             serving.append(await self.stack.instance(service, env).start())
-            self.route(service, serving)
+            await self.route(service, serving)
             serving.remove(old)
             roll.ends.append(asyncio.create_task(self._see_off(roll, old)))
             await asyncio.sleep(NOTICED_AFTER_S)
-            self.route(service, serving)
+            await self.route(service, serving)
         return roll
 
     async def finish(self, roll: Roll) -> Roll:
@@ -88,9 +88,9 @@ class Rollout:
         self.stack.forget(instance)
         return code
 
-    def route(self, service: str, serving: Sequence[Program]) -> None:
+    async def route(self, service: str, serving: Sequence[Program]) -> None:
         if service != RECORDER:  # nobody sends it requests
-            self.stack.route(service, serving)
+            await self.stack.route(service, serving)
 
 
 def tell_to_end(instance: Program) -> None:
@@ -113,12 +113,7 @@ class Answer:
     def kind(self) -> str:
         if self.status is not None:
             return f"{self.status // 100}xx"
-        return "no connection in time" if self.too_slow else "no answer"
-
-    @property
-    def too_slow(self) -> bool:
-        """A carrier gave up connecting to the edge, which nobody rolls: this machine has too much to do."""
-        return self.trouble.startswith("no connection within")
+        return "no answer"
 
 
 @dataclass(slots=True)

