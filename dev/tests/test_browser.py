@@ -10,7 +10,7 @@ from playwright.async_api import Browser
 
 from offhook_dev.ports import free_port
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 STRICT = {"Content-Security-Policy": "default-src 'self'"}
 PAGES = {

@@ -16,7 +16,7 @@ from playwright.async_api import expect
 from carrier_sim import Callee
 from offhook_dev.stack import DEMO_USER
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 PHONE: Final = 390
 

@@ -46,7 +46,7 @@ from offhook_dev.postgres import PostgresServer
 from offhook_dev.simulated import PERSON
 from offhook_dev.stack import DEMO_USER, SERVICES
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 NUMBERS: Final = {"twilio": "+14155550170", "vonage": "+14155550171"}
 CALLEE: Final = "+12125550172"

@@ -260,7 +260,6 @@ def test_images_run_as_nobody_special_and_hold_no_tools(engine: Engine, image: s
 
 
 @pytest.mark.real
-@pytest.mark.timeout(600)
 def test_a_service_without_its_secrets_says_which_in_a_sentence_each(engine: Engine) -> None:
     done = _run(engine, SERVICES_IMAGE, "webhook_gateway")
     assert done.returncode == 2

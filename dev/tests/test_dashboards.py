@@ -229,7 +229,6 @@ _SHOWN_WITHIN_S: Final = 60.0
 
 
 @pytest.mark.real
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("_kafka_can_be_had", "prometheus_tools")
 async def test_prometheus_answers_every_panel_while_calls_are_made(tmp_path: Path) -> None:
     """The stack, two bridges and the recorder, scraped by a real Prometheus with the rules and the alerts."""

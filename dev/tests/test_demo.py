@@ -18,7 +18,7 @@ from offhook_dev.scenario import STATUSES, Scenario
 from offhook_dev.simulated import credentials, write_simulation
 from offhook_dev.stack import Stack
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real]
 
 
 def run_demo(var: Path) -> "subprocess.Popen[str]":

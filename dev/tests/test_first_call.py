@@ -37,7 +37,6 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 FALLBACK: Final = "Nobody is here today. Please call again tomorrow."

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 CHAOS: Final = {

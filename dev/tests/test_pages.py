@@ -17,7 +17,7 @@ from carrier_sim import HangUp, Say, StayUntilHungUp, WaitForAgent
 from carrier_sim.twilio.accounts import Account, Number
 from offhook.security.sessions import COOKIE
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 OLD: Final = "https://old.example.com/voice"
 FOREIGN: Final = "https://elsewhere.example.com/voice"

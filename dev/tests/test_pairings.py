@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 AGENTS = ("pcm 8000", "pcm 16000", "pcm 24000", "pipecat")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from installation import Installation
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 NUMBER_SYNC: Final = "/api/v1/workflows"
 CALL_TRACKER: Final = "/api/v1/calls"

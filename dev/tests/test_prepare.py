@@ -14,7 +14,7 @@ from offhook_dev.kafka import KafkaServer
 from offhook_dev.ports import free_port
 from offhook_dev.pytest_plugin import KafkaFactory
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real]
 
 _CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("OFFHOOK_")}
 _SESSION_KEY = "b2ZmaG9vay10ZXN0cy1vbmx5LW5vLXNlY3JldC1hdC1hbGw="

@@ -26,7 +26,7 @@ from offhook.topics import CALL_EVENTS, DEAD_LETTERS, SETTINGS
 from offhook_dev.simulated import TWILIO_CREDENTIALS
 from offhook_dev.stack import DEMO_USER
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 WRONG = "https://wrong.example.com"
 

@@ -27,7 +27,6 @@ from offhook_dev.secured_kafka import SecuredKafka
 pytestmark = [
     pytest.mark.real,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(240),
 ]
 
 TALK = (WaitForAgent(timeout_s=15), Say(1.0), WaitForAgent())

@@ -359,7 +359,7 @@ def test_the_plan_of_a_soak_has_every_kind_of_call_at_both_providers() -> None:
 
 @pytest.mark.real
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_every_call_ends_once_as_it_really_did_whatever_is_lost_or_killed(
     soaked: Installation, record_property: Callable[[str, object], None]
 ) -> None:

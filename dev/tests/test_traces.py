@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.observability,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(240),
 ]
 
 TALK: Final = (WaitForAgent(timeout_s=20), Say(0.6), StayUntilHungUp(40))

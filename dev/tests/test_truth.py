@@ -12,7 +12,7 @@ from leases import no_lease
 from carrier_sim import Callee, Caller, Faults, HangUp, Say, StayUntilHungUp, WaitForAgent
 from offhook_agent import Call, chime
 
-pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 NOTHING: Final = Faults(drop=1.0)
 TALK: Final = (WaitForAgent(timeout_s=10), Say(0.6), WaitForAgent(timeout_s=10), HangUp())

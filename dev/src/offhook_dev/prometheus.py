@@ -25,7 +25,7 @@ _PACKAGES: Final[Mapping[Tool, str]] = {
     "promtool": "prometheus",
     "amtool": "prometheus-alertmanager",
 }
-_TIMEOUT_S: Final = 120
+_TIMEOUT_S: Final = 300
 _VAR: Final = Path(__file__).resolve().parents[3] / "var"
 
 

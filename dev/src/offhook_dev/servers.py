@@ -45,7 +45,7 @@ class Server(ABC):
     """
 
     name: str
-    _ready_within_s: float = 60.0
+    _ready_within_s: float = 180.0
     _stop_signal = signal.SIGTERM
     _death_signal = signal.SIGKILL
 
