@@ -19,7 +19,13 @@ from number_sync.app import build
 from number_sync.database import Database
 from number_sync.settings import NumberSyncSettings
 from offhook.bus.testing import MemoryCluster, memory_bus
+from offhook.providers import registry
 from offhook.security.api_keys import setting_entry
+
+for name in registry.PROVIDERS:
+    registry.rest(
+        name
+    )  # the vendors' SDKs take seconds to import, which are not to count against a request's deadline
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])

@@ -117,7 +117,7 @@ async def test_two_runs_between_the_same_numbers_never_get_each_others_call(
 ) -> None:
     provider.to_dial = [LOST, LOST]
     provider.held = [held(1), held(2)]
-    worker = make_worker(database, provider.url, replace(HASTY, outcome_grace_s=3))
+    worker = make_worker(database, provider.url, replace(HASTY, outcome_grace_s=60))
     async with working(worker):
         await worker.record_commands([desk.originate("run1"), desk.originate("run2")])
         await until(lambda: _looked(provider, 2))

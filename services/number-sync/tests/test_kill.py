@@ -74,7 +74,6 @@ async def test_killed_at_the_worst_moment_a_call_is_not_dialled_again(
     database: Database, database_url: str, provider: CountingProvider, moment: str
 ) -> None:
     desk = await Desk(database).open()
-    await order(database, desk, "run1")
     async with worker_process(database_url, provider) as process:
         pid = process.pid
 
@@ -89,6 +88,7 @@ async def test_killed_at_the_worst_moment_a_call_is_not_dialled_again(
         ]
         if moment == "as the provider answers":
             provider.held = [listed(twilio_call(1).body)]
+        await order(database, desk, "run1")
         await process.wait()
     assert len(provider.dials) == 1
     told = await outcome_after_restart(desk, database_url, provider, "run1")

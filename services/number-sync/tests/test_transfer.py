@@ -365,8 +365,6 @@ async def test_killed_in_a_transfer_nobody_is_rung_twice_and_nobody_waits_for_ev
 ) -> None:
     desk = await Desk(database).open()
     asked = order(desk, mode)
-    async with database.write() as connection:
-        await ledger.record(connection, [asked], now=0)
     async with worker_process(database_url, provider) as process:
         # The provider has done it, and nobody knows its answer.
         provider.to_steer = [
@@ -376,6 +374,8 @@ async def test_killed_in_a_transfer_nobody_is_rung_twice_and_nobody_waits_for_ev
                 before=lambda: os.kill(process.pid, signal.SIGKILL),
             )
         ]
+        async with database.write() as connection:
+            await ledger.record(connection, [asked], now=0)
         await process.wait()
     assert len(provider.steered) == 1
     consult = consult_run_id(asked.id)
