@@ -1,21 +1,24 @@
 """Numbers that are deleted here are let go at the provider, in the background, and what they share with the last one."""
 
 import asyncio
+import threading
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from running_number_sync import PUBLIC_URL, TWILIO
+from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
 from scripted_accounts import Account
 from sqlalchemy import update
-from syncing import SID, VONAGE_APP, Board, running, vonage
+from syncing import HASTY, SID, VONAGE_APP, Board, running, vonage
 
 from number_sync.database import Database
 from number_sync.schema import detachments
 from number_sync.sync import store
 from number_sync.sync.detaching import PATIENCE_MS
 from number_sync.sync.reconciler import SyncSettings
+from number_sync.sync.requests import RequestSettings
 from offhook.providers.base import Line, RestError
 
 ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
@@ -220,6 +223,59 @@ async def test_changed_credentials_are_tried_on_the_numbers_still_to_be_let_go(b
     await board.settle()
     assert await states(board) == ["done"]
     assert account.lines[ONE].settings["VoiceUrl"] == "https://them.example/old"
+
+
+@on_sqlite
+async def test_deletions_that_hang_leave_rounds_for_what_is_to_be_set(board: Board) -> None:
+    """Eight accounts hang, for four rounds at a time."""
+    stuck = threading.Event()
+    hanging = {}
+    for index in range(8):
+        sid, number = "AC" + f"{index:02x}" * 16, f"+1415555200{index}"
+        board.accounts[sid].own(number)
+        main = await board.configure(f"c{index}", {**TWILIO, "account_sid": sid})
+        hanging[sid] = (main, await board.add(main, number))
+    await board.settle()
+    for sid, each in hanging.items():
+        board.accounts[sid].before = lambda operation: stuck.wait(60)
+        await board.numbers.delete("ada", *each)
+    board.accounts[SID].own(ONE, TWO, THREE)
+    main = await board.configure()
+    patient = RequestSettings(concurrency=64, timeout_s=60, deadline_s=60)
+    async with running(board.reconciler(requests=patient)) as working:
+        try:
+            async with asyncio.timeout(50):
+                for each in (ONE, TWO, THREE):
+                    number = await board.add(main, each)
+                    working.wake()
+                    while (await board.state(number)).state != "synced":
+                        await asyncio.sleep(0.01)
+        finally:
+            stuck.set()
+
+
+@on_sqlite
+async def test_deletions_at_an_account_that_rests_hold_up_nobody_elses(board: Board) -> None:
+    other = OTHER_TWILIO["account_sid"]
+    resting = []
+    for index in range(6):
+        number = f"+1415555200{index}"
+        board.accounts[other].own(number)
+        main = await board.configure(f"c{index}", OTHER_TWILIO, user="bob")
+        resting.append((main, await board.add_as("bob", main, number)))
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    await board.settle()
+    board.accounts[other].always = RestError("busy", "20429", "slow down", 3600.0)
+    for each in resting:
+        await board.numbers.delete("bob", *each)
+    await board.numbers.delete("ada", main, number)
+    settings = replace(HASTY, rounds=1)
+    async with running(board.reconciler(settings)) as working, asyncio.timeout(60):
+        while account.lines[ONE].settings["VoiceUrl"]:
+            working.wake()
+            await asyncio.sleep(0.02)
 
 
 # --- an application that numbers share

@@ -3,7 +3,7 @@
 What has to be known for it is copied into a row of `detachments` in the transaction that deletes the number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.schema import configurations, detachments, number_states, phone_numbers
 from number_sync.sync import store
+from number_sync.sync.pacing import paced_as
 from number_sync.sync.state import Book, merged
 
 OPEN: Final = "open"
@@ -133,16 +134,27 @@ async def hand_over(connection: AsyncConnection, row: Row[Any], reference: str) 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Open detachments with the same credentials."""
+    """Open detachments with the same credentials. `failing`: the last attempt at one brought no usable answer."""
 
     provider: str
     account: str
     configuration_id: str
     user_id: str
+    failing: bool
 
 
-async def due_groups(connection: AsyncConnection, *, now: int, limit: int) -> list[Group]:
-    """Those that have waited longest first."""
+async def due_groups(
+    connection: AsyncConnection,
+    *,
+    now: int,
+    limit: int,
+    busy: Iterable[str],
+    resting: Iterable[str],
+    failing: bool,
+) -> list[Group]:
+    """Those that have waited longest first, chosen as `store.due_configurations` does."""
+    paced = detachments.c.user_id + paced_as("", "") + detachments.c.account
+    held_up = func.max(detachments.c.attempts)
     by = (
         detachments.c.provider,
         detachments.c.account,
@@ -150,13 +162,21 @@ async def due_groups(connection: AsyncConnection, *, now: int, limit: int) -> li
         detachments.c.user_id,
     )
     rows = await connection.execute(
-        select(*by)
-        .where(detachments.c.state == OPEN, detachments.c.due_at <= now)
+        select(*by, held_up.label("attempts"))
+        .where(
+            detachments.c.state == OPEN,
+            detachments.c.due_at <= now,
+            detachments.c.account.not_in(list(busy)),
+            paced.not_in(list(resting)),
+        )
         .group_by(*by)
+        .having(held_up >= 0 if failing else held_up == 0)
         .order_by(func.min(detachments.c.due_at), *by)
         .limit(limit)
     )
-    return [Group(row.provider, row.account, row.configuration_id, row.user_id) for row in rows]
+    return [
+        Group(row.provider, row.account, row.configuration_id, row.user_id, row.attempts > 0) for row in rows
+    ]
 
 
 async def next_due(connection: AsyncConnection) -> int | None:

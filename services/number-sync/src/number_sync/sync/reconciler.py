@@ -1,8 +1,8 @@
 """The loop that keeps numbers in sync: finds what is due, and has it done, many accounts at a time, each by one process.
 
-An account that fails has at most half of the rounds to itself and others like it, and comes again later each time; an
-account that rests is left alone until it may be asked. Nothing is remembered here that the database does not know,
-but for holding off a round that crashed.
+Accounts that fail have at most half of the rounds, and come again later each time; numbers that are let go have at most
+half, too. An account that rests is left alone until it may be asked. Nothing is remembered here that the database does
+not know, but for holding off a round that crashed.
 """
 
 import asyncio
@@ -75,6 +75,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Account] = {}
         self._failing: set[Account] = set()
+        self._leaving: set[Account] = set()
+        self._share = max(1, settings.rounds // 2)  # of those that fail, and of those that let numbers go
         self._leases: set[Lease] = set()
         self._held_off: dict[Account, float] = {}
         self._crashed: dict[str, float] = {}
@@ -141,27 +143,29 @@ class Reconciler:
         if free <= 0 or self._draining:
             return
         now = self._now()
-        share = self._settings.rounds // 2 or 1
-        busy = {*self._running.values(), *self._held_off}
-        # More than are free: several may be of one account.
+        busy = [account for _, account in (*self._running.values(), *self._held_off)]
+        resting = [paced for _, paced in self._requests.pacer.resting()]
+        limit = 4 * self._settings.rounds  # more than are free: several may be of one account
+        failing = len(self._failing) < self._share
         async with self._database.read() as connection:
             due = await store.due_configurations(
-                connection,
-                now=now,
-                limit=4 * self._settings.rounds,
-                busy=[account for _, account in busy],
-                resting=[paced for _, paced in self._requests.pacer.resting()],
-                failing=len(self._failing) < share,
+                connection, now=now, limit=limit, busy=busy, resting=resting, failing=failing
             )
-            groups = await detaching.due_groups(connection, now=now, limit=4 * self._settings.rounds)
+            groups = await detaching.due_groups(
+                connection, now=now, limit=limit, busy=busy, resting=resting, failing=failing
+            )
         # First, and not all places: what is to be let go must not wait until nothing is left to compare, which may be never.
-        most = len(self._running) + (free + 1) // 2
         for group in groups:
             account = (group.provider, group.account)
             if group.configuration_id in self._crashed:
                 continue
-            if len(self._running) < most and self._may_begin(account, group.user_id, failing=False):
-                self._begin(account, group.configuration_id, self._let_go(account, group), failing=False)
+            if len(self._leaving) < self._share and self._may_begin(
+                account, group.user_id, failing=group.failing
+            ):
+                self._begin(
+                    account, group.configuration_id, self._let_go(account, group), failing=group.failing
+                )
+                self._leaving.add(account)
         for configuration in due:
             account = (configuration.provider, configuration.account)
             if configuration.configuration_id in self._crashed:
@@ -176,11 +180,10 @@ class Reconciler:
 
     def _may_begin(self, account: Account, user_id: str, *, failing: bool) -> bool:
         provider, name = account
-        share = max(1, self._settings.rounds // 2)
         return (
             len(self._running) < self._settings.rounds
             and account not in self._running.values()
-            and not (failing and len(self._failing) >= share)
+            and not (failing and len(self._failing) >= self._share)
             and self._held_off.get(account, 0.0) <= time.monotonic()
             and self._requests.pacer.rests_for(provider, paced_as(user_id, name)) == 0
         )
@@ -200,6 +203,7 @@ class Reconciler:
     def _finished(self, configuration_id: str, task: asyncio.Task[None]) -> None:
         account = self._running.pop(task)
         self._failing.discard(account)
+        self._leaving.discard(account)
         self._wake.set()
         if task.cancelled():
             return
