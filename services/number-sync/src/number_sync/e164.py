@@ -15,6 +15,7 @@ from phonenumbers import (
 )
 
 MAX_INPUT: Final = 64
+_MAX_DIGITS: Final = 15
 
 _REASONS: Final = {
     ValidationResult.INVALID_COUNTRY_CODE: "its country code does not exist",
@@ -82,7 +83,10 @@ def to_e164(text: str, country: str | None = None) -> str:
         raise PhoneNumberError(
             f"it is not a number of {region}" + _hint(text, international), example_of(own_region)
         )
-    return _format(number)
+    e164 = _format(number)
+    if len(e164) > 1 + _MAX_DIGITS:  # possible in some plans all the same
+        raise PhoneNumberError(_REASONS[ValidationResult.TOO_LONG], example_of(own_region))
+    return e164
 
 
 def example_of(region: str | None) -> str:
