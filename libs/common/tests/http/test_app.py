@@ -74,6 +74,13 @@ async def test_health_says_only_that_the_process_lives() -> None:
         assert (await client.get("/healthz")).status_code == 200
 
 
+async def test_the_interface_is_described_without_a_page_that_loads_script_from_elsewhere() -> None:
+    async with client_of(app_of()) as client:
+        assert "/problem" in (await client.get("/openapi.json")).json()["paths"]
+        for page in ("/docs", "/docs/oauth2-redirect", "/redoc"):
+            assert (await client.get(page)).status_code == 404
+
+
 async def test_a_process_whose_endless_task_has_ended_is_started_again() -> None:
     async def broken() -> None:
         raise KeyError("x")

@@ -43,12 +43,14 @@ def create_app(
 
     `bus` and `checks` decide `/readyz`; the `Readiness` is at `app.state.readiness`, where `serve` marks the
     drain. When one of the `endless` tasks has ended, neither `/readyz` nor `/healthz`
-    is content. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interactive documentation is at
-    `/docs` unless `docs_url` says otherwise.
+    is content. `fastapi` is passed on to FastAPI (`title`, `description`, …); the interface is described at
+    `/openapi.json` unless `openapi_url` says otherwise.
     """
     options: dict[str, Any] = {
         "title": f"Offhook {service}",
         "version": version("offhook"),
+        # Its pages load script from another host, at the origin that has the login's cookie.
+        "docs_url": None,
         "redoc_url": None,
     }
     app = FastAPI(lifespan=lifespan, telemetry=_NO_TELEMETRY, **{**options, **fastapi})
