@@ -119,6 +119,21 @@ async def test_a_workflow_can_be_given_a_number_that_nobody_answers(ada: Browser
     assert number in page.links()
 
 
+async def test_a_number_that_another_workflow_answers_by_now_stays_with_it(
+    ada: Browser, service: Service
+) -> None:
+    one = await a_configuration(service)
+    number = await a_number(service, one, "+14155551234")
+    workflow = await a_workflow(service)
+    other = id_of(await a_workflow(service, name="Other"))
+    form = await ada.open(workflow)
+    await service.api.patch(number, json={"workflow_id": other})
+    page = await form.send(f"{workflow}/numbers", {"number_id": id_of(number)})
+    assert page.status == 422
+    assert "Another workflow answers this number by now" in page.text
+    assert (await service.api.get(number)).json()["workflow_id"] == other
+
+
 async def test_trying_an_agent_that_is_not_there_tells_why_and_what_to_do(
     ada: Browser, service: Service
 ) -> None:

@@ -145,12 +145,19 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
         row = await workflows.get(user.user_id, workflow_id)
         async with parts.database.read() as connection:
             found = await reading.numbers_by_id(connection, user.user_id, [text_of(form, "number_id")])
-        if not found:
-            refusals = {"number_id": "Choose one of your numbers."}
-            return refuse(site, request, "workflow.html", user, 422, refusals, **await context(user, row))
-        number = found[0].row
+        number = found[0].row if found else None
+        if number is None or number.workflow_id not in (None, workflow_id):
+            why = (
+                "Choose one of your numbers."
+                if number is None
+                else "Another workflow answers this number by now. Give it this one on the number's own page."
+            )
+            shown = await context(user, row)
+            return refuse(site, request, "workflow.html", user, 422, {"number_id": why}, **shown)
         changes = {"workflow_id": workflow_id}
-        await parts.numbers.update(user.user_id, number.configuration_id, number.id, changes)
+        await parts.numbers.update(
+            user.user_id, number.configuration_id, number.id, changes, seen=number.updated_at
+        )
         return site.redirect(
             f"{WORKFLOWS}/{workflow_id}", notice=f"{row.name} answers {readable(number.e164)} now."
         )
