@@ -48,7 +48,7 @@ class Peer:
                     return int.from_bytes(payload[:2], "big")
 
     async def gone(self) -> int | None:
-        await asyncio.wait_for(self.server.gone.wait(), 10)
+        await asyncio.wait_for(self.server.gone.wait(), 60)
         return self.server.code
 
 
