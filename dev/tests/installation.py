@@ -399,7 +399,7 @@ class Installation:
     def endless(self, provider: str, number: str, faults: Faults | None = None) -> Ringing:
         """A person calls a number and talks with the agent until `hang_up`."""
         words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=20))
-        return self.ring(provider, number, WaitForAgent(timeout_s=60), *(words * 100), faults=faults)
+        return self.ring(provider, number, WaitForAgent(timeout_s=60), *(words * 2000), faults=faults)
 
     async def hang_up(self, ringing: Ringing) -> Finished:
         """The person of an inbound call puts the phone down."""
