@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from canaries import SHAPES, Canary, Places, files_below, search, search_numbers
 from installation import API_KEYS, PROVIDERS, Finished, Installation, Json, agent_that
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from carrier_sim import BargeIn, Callee, Caller, HangUp, Say, StayUntilHungUp, Wait, WaitForAgent
 from offhook.telemetry import spans
@@ -156,10 +157,24 @@ async def complete(scene: Scene, name: str) -> Trace:
     told = {event["id"] for event in call.record["events"]}
 
     def whole(trace: Trace) -> bool:
-        handled = {span.attributes["messaging.message.id"] for span in of_kind(trace, "CONSUMER")}
+        handled = {
+            span.attributes["messaging.message.id"]
+            for span in of_kind(trace, "CONSUMER")
+            if span.service == spans.TRACKER
+        }
         return bool(trace.roots) and not trace.orphans and told <= handled
 
-    return await scene.traces.wait_for(call_trace_id(call.run), whole)
+    return await scene.traces.wait_for(call_trace_id(call.run), whole, within_s=60.0)
+
+
+async def requests_of(scene: Scene, links: set[str]) -> dict[str, Seen]:
+    """The requests at our services by their ids, once all of `links` are there: each has a trace of its own."""
+    async with asyncio.timeout(60):
+        while True:
+            served = {span.id: span for span in scene.traces.spans() if span.kind == "SERVER"}
+            if links <= served.keys():
+                return served
+            await asyncio.sleep(0.1)
 
 
 def of_kind(trace: Trace, kind: str) -> list[Seen]:
@@ -261,8 +276,9 @@ def nanoseconds(moment: str) -> int:
 @each_call
 async def test_proven_requests_are_linked_with_what_was_answered(scene: Scene, name: str) -> None:
     trace = await complete(scene, name)
-    served = {span.id: span for span in scene.traces.spans() if span.kind == "SERVER"}
-    for span in (*trace.named(spans.INSTRUCTIONS), *trace.named(spans.STATUS)):
+    answered = [*trace.named(spans.INSTRUCTIONS), *trace.named(spans.STATUS)]
+    served = await requests_of(scene, {link for span in answered for link in span.links})
+    for span in answered:
         assert span.attributes["offhook.verified"] is True
         (link,) = span.links
         request = served[link]
@@ -452,6 +468,16 @@ async def test_a_trace_can_be_drawn(scene: Scene) -> None:
         if folder := os.environ.get("OFFHOOK_PICTURES"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"{name.replace(' ', '-')}.svg").write_text(picture)
+
+
+async def test_a_span_that_is_exported_again_is_seen_once() -> None:
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+    async with TraceStore() as store, httpx.AsyncClient(trust_env=False) as exporter:
+        for _ in range(2):
+            await exporter.post(f"{store.url}/v1/traces", content=request.SerializeToString())
+        assert len(store.requests) == 2
+        assert len(store.spans()) == 1
 
 
 async def read_page(installation: Installation, url: str) -> str:
