@@ -27,7 +27,7 @@ async def status(service: Service, key: str) -> int:
 
 
 async def until_status(service: Service, key: str, wanted: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await status(service, key) != wanted:
             await asyncio.sleep(0.02)
 
