@@ -352,7 +352,7 @@ def _below(url: str) -> str:
     if not url:
         return ""
     assert url.startswith(PUBLIC_URL + "/")
-    return url.removeprefix(PUBLIC_URL)
+    return url.partition("#")[0].removeprefix(PUBLIC_URL)  # a fragment is neither sent nor signed
 
 
 def _now():

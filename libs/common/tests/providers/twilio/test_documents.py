@@ -11,6 +11,7 @@ from carrier_sim.twilio import twiml as strict
 from offhook.identities import ID_PATTERN
 from offhook.providers.base import InstructionError
 from offhook.providers.twilio import TWILIO
+from offhook.providers.twilio.retries import RETRIES
 
 DOCUMENTS = TWILIO.documents
 CLERK, OURS = "+14155550177", "+14155550100"
@@ -26,7 +27,10 @@ def same(document, said):
 
 @given(urls, st.integers(1, 600))
 def test_a_cold_transfer_says_what_the_vendors_builder_says(url, timeout):
-    said, dial = VoiceResponse(), Dial(action=url, method="POST", timeout=timeout, caller_id=OURS)
+    said, dial = (
+        VoiceResponse(),
+        Dial(action=f"{url}#{RETRIES}", method="POST", timeout=timeout, caller_id=OURS),
+    )
     dial.number(CLERK)
     said.append(dial)
     same(DOCUMENTS.cold(CLERK, OURS, timeout, url), said)
@@ -38,7 +42,7 @@ def test_who_waits_and_who_joins_meet_in_a_conference_that_either_ends(name, res
         (DOCUMENTS.hold(name, result_url, music_url), False),
         (DOCUMENTS.join(name), True),
     ):
-        after = {"action": result_url, "method": "POST"} if result_url and not starts else {}
+        after = {"action": f"{result_url}#{RETRIES}", "method": "POST"} if result_url and not starts else {}
         said, dial = VoiceResponse(), Dial(**after)
         music = {"wait_url": music_url, "wait_method": "POST"} if music_url and not starts else {}
         dial.append(
@@ -54,7 +58,7 @@ def test_who_waits_and_who_joins_meet_in_a_conference_that_either_ends(name, res
 @given(urls)
 def test_a_call_is_sent_elsewhere_as_the_vendors_builder_sends_it(url):
     said = VoiceResponse()
-    said.redirect(url, method="POST")
+    said.redirect(f"{url}#{RETRIES}", method="POST")
     same(DOCUMENTS.ask(url), said)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offhook.providers.base import Line, LineUrls, RestError
-from offhook.providers.twilio.lines import METHODS, RETRIES, URLS, TwilioLines
+from offhook.providers.twilio.lines import METHODS, URLS, TwilioLines
+from offhook.providers.twilio.retries import RETRIES
 
 LINES = TwilioLines()
 OURS = LineUrls("https://v.example.com/in", "https://v.example.com/fallback", "https://v.example.com/status")

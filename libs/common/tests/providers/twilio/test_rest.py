@@ -9,6 +9,7 @@ import pytest
 from offhook.providers.base import Dial, RestError
 from offhook.providers.twilio.rest import TwilioRest, call_parameters
 from offhook.providers.twilio.rest_client import error_of
+from offhook.providers.twilio.retries import RETRIES
 
 ACCOUNT = "AC" + "0" * 32
 CALL = "CA" + "1" * 32
@@ -33,11 +34,11 @@ def test_dialling_asks_for_every_event_and_returns_the_call(rest_api, specificat
     assert fields == {
         "To": ["+15550001111"],
         "From": ["+15550002222"],
-        "Url": ["https://h.example/webhook/w/u/r"],
+        "Url": [f"https://h.example/webhook/w/u/r#{RETRIES}"],
         "Method": ["POST"],
-        "FallbackUrl": ["https://h.example/fallback"],
+        "FallbackUrl": [f"https://h.example/fallback#{RETRIES}"],
         "FallbackMethod": ["POST"],
-        "StatusCallback": ["https://h.example/status/r"],
+        "StatusCallback": [f"https://h.example/status/r#{RETRIES}"],
         "StatusCallbackMethod": ["POST"],
         "StatusCallbackEvent": ["initiated", "ringing", "answered", "completed"],
         "Timeout": ["30"],

@@ -20,6 +20,7 @@ from offhook.providers.base import (
     SignatureFault,
 )
 from offhook.providers.twilio import signature
+from offhook.providers.twilio.retries import RETRIES
 from offhook.providers.twilio.webhooks import TwilioWebhooks
 
 WEBHOOKS = TwilioWebhooks()
@@ -277,7 +278,7 @@ def test_connecting_says_what_the_vendors_builder_says(token, continue_url, stat
     stream.parameter(name="token", value=token)
     stream.parameter(name="workflow_run_id", value="r")
     expected.append(connect)
-    expected.redirect(continue_url, method="POST")
+    expected.redirect(f"{continue_url}#{RETRIES}", method="POST")
     answer = WEBHOOKS.connect(plan(token=token, continue_url=continue_url, status_url=status_url))
     assert (answer.status, answer.content_type) == (200, "text/xml")
     assert tree(answer.body) == tree(str(expected))

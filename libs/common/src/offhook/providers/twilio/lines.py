@@ -9,18 +9,13 @@ from urllib.parse import parse_qsl
 
 from offhook.providers.base import Line, LineUrls, Obstacle, RestError, Wanted
 from offhook.providers.obstacles import ObstacleCode, explained, obstacle, said
+from offhook.providers.twilio.retries import with_retries
 
 URLS: Final = ("VoiceUrl", "VoiceFallbackUrl", "StatusCallback")
 METHODS: Final = ("VoiceMethod", "VoiceFallbackMethod", "StatusCallbackMethod")
 _URL_OF: Final = dict(zip(METHODS, URLS, strict=True))
 # What overrules our settings.
 OVERRULING: Final = ("VoiceApplicationSid", "TrunkSid", "VoiceReceiveMode")
-
-RETRIES: Final = "ct=2000&rt=2500&rc=2&rp=5xx,ct,rt"
-"""What Twilio does when our answer does not come, written into the URL's fragment, which it neither sends nor
-signs: two more attempts after a failed connection (2 s), a missing answer (2.5 s) or a 5xx, 13.5 s at most of
-the 15 s it gives one webhook altogether. Without it, only a failed connection is tried once more.
-https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides"""
 
 # Codes of `RestError` that are ours and not Twilio's: which of the credentials is wrong, what the account is.
 AUTH_TOKEN_REFUSED: Final = "auth-token"  # noqa: S105 - a code
@@ -41,11 +36,11 @@ class TwilioLines:
     def wanted(self, credentials: Mapping[str, str], urls: LineUrls) -> Wanted:
         return Wanted(
             line={
-                "VoiceUrl": f"{urls.inbound}#{RETRIES}",
+                "VoiceUrl": with_retries(urls.inbound),
                 "VoiceMethod": "POST",
-                "VoiceFallbackUrl": f"{urls.fallback}#{RETRIES}",
+                "VoiceFallbackUrl": with_retries(urls.fallback),
                 "VoiceFallbackMethod": "POST",
-                "StatusCallback": f"{urls.status}#{RETRIES}",
+                "StatusCallback": with_retries(urls.status),
                 "StatusCallbackMethod": "POST",
             },
             shared={},

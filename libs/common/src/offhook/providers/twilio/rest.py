@@ -18,6 +18,7 @@ from offhook.providers.rest_transport import transport_error
 from offhook.providers.twilio.rest_calls import TwilioCalls
 from offhook.providers.twilio.rest_client import NOT_IN_PROGRESS, TwilioApi
 from offhook.providers.twilio.rest_numbers import TwilioNumbers
+from offhook.providers.twilio.retries import with_retries
 
 _EVENTS: Final = ("initiated", "ringing", "answered", "completed")
 _MAX_RING_S: Final = 600
@@ -38,17 +39,17 @@ def call_parameters(dial: Dial) -> dict[str, Any]:
         more |= {
             "machine_detection": _DETECTION[dial.machine_detection],
             "async_amd": "true",
-            "async_amd_status_callback": dial.amd_url,
+            "async_amd_status_callback": with_retries(dial.amd_url),
             "async_amd_status_callback_method": "POST",
         }
     return {
         "to": dial.to_number,
         "from_": dial.from_number,
-        "url": dial.answer_url,
+        "url": with_retries(dial.answer_url),
         "method": "POST",
-        "fallback_url": dial.fallback_url,
+        "fallback_url": with_retries(dial.fallback_url),
         "fallback_method": "POST",
-        "status_callback": dial.status_url,
+        "status_callback": with_retries(dial.status_url),
         "status_callback_method": "POST",
         "status_callback_event": list(_EVENTS),
         "timeout": min(dial.ring_timeout_s, _MAX_RING_S),

@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from offhook.identities import is_id
 from offhook.providers.base import InstructionError
+from offhook.providers.twilio.retries import with_retries
 
 CONTENT_TYPE: Final = "text/xml"
 MAX_TEXT: Final = 1000
@@ -30,6 +31,10 @@ def _element(name: str, attributes: Mapping[str, str] | None = None, content: st
 
 def _text(text: str) -> str:
     return escape(_NOT_XML.sub("", text))
+
+
+def _redirect(url: str) -> str:
+    return _element("Redirect", {"method": "POST"}, _text(with_retries(url)))
 
 
 def _document(*verbs: str) -> bytes:
@@ -59,7 +64,7 @@ def connect_stream(
     )
     return _document(
         _element("Connect", content=_element("Stream", stream, content)),
-        _element("Redirect", {"method": "POST"}, _text(continue_url)),
+        _redirect(continue_url),
     )
 
 
@@ -72,7 +77,7 @@ def dial_number(to: str, from_number: str, ring_timeout_s: int, action_url: str)
         if _NUMBER.fullmatch(number) is None:
             raise InstructionError(f"not an E.164 number: {number[:40]!r}")
     attributes = {
-        "action": action_url,
+        "action": with_retries(action_url),
         "method": "POST",
         "timeout": str(max(1, min(ring_timeout_s, MAX_RING_S))),
         "callerId": from_number,
@@ -98,13 +103,13 @@ def dial_conference(
         attributes |= {"waitUrl": wait_url, "waitMethod": "POST"}
     if not is_id(name):
         raise InstructionError(f"a conference is named like a run; got {name[:80]!r}")
-    after = {} if action_url is None else {"action": action_url, "method": "POST"}
+    after = {} if action_url is None else {"action": with_retries(action_url), "method": "POST"}
     return _document(_element("Dial", after, _element("Conference", attributes, _text(name))))
 
 
 def redirect(url: str) -> bytes:
     """Ask `url` for new TwiML. https://www.twilio.com/docs/voice/twiml/redirect"""
-    return _document(_element("Redirect", {"method": "POST"}, _text(url)))
+    return _document(_redirect(url))
 
 
 def say_and_hang_up(text: str, language: str) -> bytes:
