@@ -271,6 +271,7 @@ async def test_an_agent_that_does_not_read_cannot_hold_the_trial() -> None:
     async def talk(socket: ServerConnection) -> None:
         socket.transport.pause_reading()
         await over.wait()
+        socket.transport.resume_reading()
 
     async with websocket(talk) as url:
         trial = await asyncio.wait_for(tried(url, total_s=2.5), 60)
