@@ -37,7 +37,7 @@ from offhook.events import (
     Party,
     new_event,
 )
-from offhook.identities import derived_id, inbound_run_id, media_path
+from offhook.identities import inbound_run_id, media_path
 from offhook.topics import CALL_NOTICES
 
 OTHER_CALL = "CA" + "0" * 31 + "9"
@@ -780,17 +780,23 @@ async def test_a_session_that_fails_leaves_no_socket_behind(rig: Any, redis_url:
 # -------------------------------------------------------------------------------------------------------
 
 
-async def test_events_have_ids_that_follow_from_run_epoch_kind_and_number(rig: Any, agent: Any) -> None:
-    caller = await rig.call()
-    await (await agent.connection()).hears("start")
-    await caller.press("1")
-    await rig.tells(DtmfReceived)
-    run = rig.twilio_run()
-    ids = {envelope.data.TYPE: envelope.id for envelope in rig.envelopes()}
-    assert ids["media.started.v1"] == derived_id("media", run, "1", "media.started.v1", "0")
-    assert ids["media.dtmf.v1"] == derived_id("media", run, "1", "media.dtmf.v1", "1")
-    assert {envelope.source for envelope in rig.envelopes()} == {"/media-bridge/b1"}
-    assert {envelope.subject for envelope in rig.envelopes()} == {run}
+async def test_events_of_two_sessions_share_no_id_although_redis_counts_them_anew(
+    rig: Any, agent: Any, redis_url: str
+) -> None:
+    for session in (1, 2):
+        caller = await rig.call()
+        await (await agent.connection()).hears("start")
+        await caller.press("1")
+        await rig.tells(DtmfReceived, session)
+        await caller.leave()
+        await rig.tells(MediaStopped, session)
+        async with Redis.from_url(redis_url) as redis:
+            await redis.flushall()
+    assert [started.epoch for started in rig.events(MediaStarted)] == [1, 1]
+    envelopes = rig.envelopes()
+    assert len({envelope.id for envelope in envelopes}) == len(envelopes)
+    assert {envelope.source for envelope in envelopes} == {"/media-bridge/b1"}
+    assert {envelope.subject for envelope in envelopes} == {rig.twilio_run()}
 
 
 # --- without Redis, and at the end
