@@ -210,10 +210,10 @@ def test_the_version_is_the_recipes() -> None:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        # In a container without an init, the dead stay listed until somebody waits for them.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    # In a container without an init, the dead stay listed until somebody waits for them.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _until_gone(pid: int) -> None:

@@ -19,7 +19,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,6 +28,8 @@ from offhook_dev.ports import free_port, port_is_free
 
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+# Of their own: what is to end must not wait behind what starts, in the few threads that everybody shares.
+_stoppers: Final = ThreadPoolExecutor(max_workers=32, thread_name_prefix="stopper")
 
 Say = Callable[[str], None]
 
@@ -98,7 +100,7 @@ class Server(ABC):
 
     async def stop(self) -> None:
         """End it in order. Safe when it is not running."""
-        await asyncio.to_thread(self.stop_now)
+        await asyncio.get_running_loop().run_in_executor(_stoppers, self.stop_now)
 
     def start_now(self) -> Self:
         """Like `start`, blocking."""
