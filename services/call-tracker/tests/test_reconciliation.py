@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from events_of_calls import NOON, Call
@@ -11,7 +12,7 @@ from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.reconciliation import LeaseKeeper, Reconciliation, ask_about
 from call_tracker.silence import GIVE_UP_S, SILENCE_S, Stage
-from call_tracker.store import Database, Outbox, Store
+from call_tracker.store import Database, Outbox, Store, StoreUnavailable
 from call_tracker.tracker import Tracker
 from offhook.call_leases import LEASE_S, ORPHANED_S, CallLeases, Full, Granted, Scope
 from offhook.events import CallObserved, CallStatus, Event, EventData, Observe
@@ -129,6 +130,19 @@ async def test_whatever_is_heard_of_a_call_begins_its_silence_anew(service: Serv
     assert await service.questions() == []
 
 
+async def test_what_another_account_says_of_a_call_does_not_put_off_the_question(
+    service: Service, clock: Clock
+) -> None:
+    intruder = Call(account="AC666", call_id="CA666")
+    await service.store.apply(SILENT)
+    clock.go_on(AFTER_AUDIO_S)
+    assert len(await service.questions()) == 1
+    for said in range(3):
+        await service.store.apply([intruder.status("ringing", 60, sequence=1000 - said)])
+        clock.go_on(AFTER_AUDIO_S - 1)
+    assert len(await service.questions()) == 1
+
+
 async def test_processes_that_look_at_once_ask_once(
     database: Database, clock: Clock, redis: SharedRedis, service: Service
 ) -> None:
@@ -183,7 +197,7 @@ async def test_leases_of_live_calls_are_kept_and_those_of_ended_ones_are_not(
     service: Service, clock: Clock, redis: SharedRedis
 ) -> None:
     both = [Scope("user", "user-1", max_concurrent=1), Scope("configuration", "conf-1")]
-    keeper = LeaseKeeper(service.store, service.leases, clock)
+    keeper = LeaseKeeper(service.store, service.leases, clock, lambda: True)
     assert await service.leases.acquire("run-1", both, clock()) == Granted()
     await service.store.apply(SILENT)
     for _ in range(3):
@@ -202,7 +216,31 @@ async def test_after_an_outage_a_lease_is_nobodys_only_when_there_was_time_to_re
     user = Scope("user", "user-1")
     await service.leases.acquire("run-1", [user], clock())
     clock.go_on(ORPHANED_S + 1)
-    keeper = LeaseKeeper(service.store, service.leases, clock)  # its call is still to be read from Kafka
+    keeper = LeaseKeeper(
+        service.store, service.leases, clock, lambda: True
+    )  # its call is still to be read from Kafka
+    await keeper.renew()
+    assert await service.leases.held(user, clock()) == 1
+    await keeper.renew()
+    assert await service.leases.held(user, clock()) == 0
+
+
+async def test_leases_are_freed_only_while_the_store_knows_every_call(
+    database: Database, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = Scope("user", "user-1")
+    await service.leases.acquire("run-1", [user], clock())
+    clock.go_on(ORPHANED_S + 1)
+    read_all = False
+    keeper = LeaseKeeper(service.store, service.leases, clock, lambda: read_all)
+    for _ in range(3):
+        await keeper.renew()
+    assert await service.leases.held(user, clock()) == 1  # its call may be among the events that wait
+    read_all = True
+    with monkeypatch.context() as away:
+        away.setattr(service.store, "live_calls", AsyncMock(side_effect=StoreUnavailable("away")))
+        with pytest.raises(StoreUnavailable):
+            await keeper.renew()
     await keeper.renew()
     assert await service.leases.held(user, clock()) == 1
     await keeper.renew()

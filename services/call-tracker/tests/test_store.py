@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from events_of_calls import NOON, AnyEvent, Call
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from call_tracker.joining import gather
 from call_tracker.lifecycle import project
@@ -21,6 +21,7 @@ from call_tracker.store import (
     Position,
     Request,
     Store,
+    StoredEvent,
     StoreUnavailable,
     objection,
 )
@@ -113,6 +114,10 @@ async def count(store: Store, table: object) -> int:
         return (await connection.execute(select(func.count()).select_from(table))).scalar_one()  # type: ignore[arg-type]
 
 
+async def log_of(store: Store, run: str) -> list[StoredEvent]:
+    return [event async for event in store.events(run, page=2)]
+
+
 def ask(call: Call) -> tuple[AnyEvent, list[tuple[Topic, AnyEvent]]]:
     requested = call.requested()
     originate = Originate(
@@ -191,7 +196,7 @@ async def test_events_that_came_before_the_beginning_are_kept_and_the_record_is_
     record = await store.find("user-1", "run-1")
     assert record is not None
     assert (record.status, record.user_id) == (S.COMPLETED, "user-1")
-    assert [event.type for event in await store.events("run-1", 10)] == [
+    assert [event.type for event in await log_of(store, "run-1")] == [
         "offhook.call.status.v1", "offhook.call.requested.v1",
     ]  # fmt: skip
 
@@ -199,7 +204,7 @@ async def test_events_that_came_before_the_beginning_are_kept_and_the_record_is_
 async def test_events_are_kept_as_they_were_told(store: Store) -> None:
     told = Call().status("weird\x00word", 1.25, raw={"Größe": "\x00"}, detail="x" * 5000)
     await store.apply([told])
-    (kept,) = await store.events("run-1", 10)
+    (kept,) = await log_of(store, "run-1")
     assert (kept.id, kept.type, kept.source, kept.time) == (told.id, told.type, told.source, told.time)
     assert type(told.data).model_validate_json(bytes(kept.data)) == told.data
 
@@ -253,16 +258,55 @@ async def test_a_change_whose_acknowledgement_was_lost_is_published_again_under_
     assert first == second
 
 
+async def test_what_others_tell_of_a_call_pushes_none_of_its_own_events_off_its_story(store: Store) -> None:
+    call, intruder = Call(), Call(account="AC666", call_id="CA666")
+    flood = [intruder.status("ringing", 2, sequence=number) for number in range(7)]
+    own = [call.received(), call.media_started(3), call.media_stopped(9), call.status("completed", 9.5)]
+    await store.apply([own[0], *flood, *own[1:]])
+    whole = await store.story("user-1", "run-1", 4)
+    assert whole is not None
+    assert ([event.id for event in whole.events], whole.cut) == ([event.id for event in own], False)
+    part = await store.story("user-1", "run-1", 3)
+    assert part is not None
+    assert ([event.id for event in part.events], part.cut) == ([event.id for event in own[:3]], True)
+
+
 async def test_only_one_process_publishes_at_a_time(
     store: Store, database_url: str, outbox: Outbox, broker: Broker
 ) -> None:
     await store.apply(Call().twilio_outbound())
     elsewhere = Database(database_url)
     async with elsewhere.publishing_lock() as held:
-        assert held
+        assert await held()
         assert await outbox.drain() == 0
     await elsewhere.close()
     assert await outbox.drain() == 1
+
+
+@pytest.mark.real
+async def test_a_process_that_has_lost_the_lock_publishes_and_deletes_nothing_more(
+    postgres_url: str, clock: Clock, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_url)
+    await database.migrate()
+    outbox = Outbox(database, broker)
+    await Store(database, clock).apply(Call().twilio_outbound())
+    publish = broker.publish_many
+    cut = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    async def slowly(topic: Topic, events: Sequence[Event[EventData]]) -> None:
+        await publish(topic, events)
+        async with database.read() as connection:
+            assert (await connection.execute(cut)).scalars().all() == [True]
+
+    monkeypatch.setattr(broker, "publish_many", slowly)
+    with pytest.raises(StoreUnavailable):
+        await outbox.drain()
+    assert await outbox.pending() == 1
+    await database.close()
 
 
 async def test_the_outbox_publishes_by_itself_when_woken_and_waits_for_kafka(
@@ -279,6 +323,7 @@ async def test_the_outbox_publishes_by_itself_when_woken_and_waits_for_kafka(
         while outbox.problem is not None or not broker.states():
             await asyncio.sleep(0.01)
     running.cancel()
+    await asyncio.wait({running})
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -390,12 +435,12 @@ async def test_old_ended_calls_are_forgotten_with_all_that_is_told_of_them_and_l
     assert await store.forget_calls(timedelta(days=400), limit=10) == 1
     assert await store.forget_calls(timedelta(days=400), limit=10) == 0
     assert await store.find("user-1", "run-0") is None
-    assert await store.events("run-0", 10) == []
+    assert await log_of(store, "run-0") == []
     assert [call.workflow_run_id for call in (await store.calls("user-1", CallFilter(), limit=9))[0]] == [
         "run-2",
         "run-1",
     ]
-    assert len(await store.events("run-2", 10)) == 2
+    assert len(await log_of(store, "run-2")) == 2
     await outbox.drain()
     assert broker.tombstones == [(CALL_STATES, "run-0")]
     assert await count(store, CALL_NUMBERS) == 2

@@ -60,7 +60,11 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     leases = CallLeases(redis)
     tracker = Tracker(store, outbox, spans, leases, holdings.public_url)
     reconciliation = Reconciliation(store, outbox, tracker, factor=settings.silence_factor)
-    lease_keeper = LeaseKeeper(store, leases, clock, factor=settings.silence_factor)
+
+    def reads_all() -> bool:
+        return not bus.health().problems and bus.lag(CALL_EVENTS) < settings.batch_size
+
+    lease_keeper = LeaseKeeper(store, leases, clock, reads_all, factor=settings.silence_factor)
     actions = Actions(
         store=store, outbox=outbox, holdings=holdings, leases=leases, clock=clock, limits=settings.user_limits
     )

@@ -239,8 +239,8 @@ def claimed(told: Facts, provider: str, account: str) -> Facts:
 
 
 def own(facts: Facts) -> Facts:
-    """The facts without those that other accounts claimed, under their plain names. While it is not known whose the call
-    is, everybody is believed."""
+    """The facts without other legs and without what other accounts claimed, under their plain names. While it is not known
+    whose the call is, everybody is believed."""
     beginning = Beginning.of(facts.origins)
 
     def plain(part: dict[str, OrderedT], newest: bool = False) -> dict[str, OrderedT]:
@@ -254,7 +254,11 @@ def own(facts: Facts) -> Facts:
         return mine
 
     return msgspec.structs.replace(
-        facts, told=plain(facts.told), latest=plain(facts.latest, newest=True), media=plain(facts.media)
+        facts,
+        legs={key: leg for key, leg in facts.legs.items() if beginning.owns(parse_leg_key(key))},
+        told=plain(facts.told),
+        latest=plain(facts.latest, newest=True),
+        media=plain(facts.media),
     )
 
 

@@ -1,7 +1,7 @@
 """Asks about calls that are silent for too long, and keeps the leases of those that live."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -79,10 +79,20 @@ def ask_about(record: CallState, reason: str) -> Observe | None:
 class LeaseKeeper:
     """Renews the leases of all live calls, in both directions, and frees those that crashes left behind."""
 
-    def __init__(self, store: Store, leases: CallLeases, clock: Clock, *, factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        leases: CallLeases,
+        clock: Clock,
+        reads_all: Callable[[], bool],
+        *,
+        factor: float = 1.0,
+    ) -> None:
+        """`reads_all`: whether nothing that was told has waited for long to be read."""
         self._store = store
         self._leases = leases
         self._clock = clock
+        self._reads_all = reads_all
         self._factor = factor
         self._knows = False
 
@@ -97,8 +107,9 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_S * self._factor)
 
     async def renew(self) -> int:
-        """Renew once; returns how many calls live. The first time nothing is freed: after an outage, whose a lease is may be
-        told in events that are still to be read."""
+        """Renew once; returns how many calls live. While events wait to be told, read or stored nothing is freed, nor the first
+        time after that: they may tell whose a lease is. What nobody frees expires."""
+        knew, self._knows = self._knows, False
         kept: set[str] = set()
         after = ""
         while page := await self._store.live_calls(after=after, limit=_PAGE):
@@ -106,8 +117,8 @@ class LeaseKeeper:
             await self._leases.renew(live, self._clock())
             kept |= live.keys()
             after = page[-1].workflow_run_id
-        knows, self._knows = self._knows, True
-        if not knows:
+        self._knows = self._reads_all()
+        if not (knew and self._knows):
             return len(kept)
         if dropped := await self._leases.drop_idle(kept, self._clock(), ORPHANED_S * self._factor):
             log.info("leases of nobody were freed", runs=dropped)

@@ -272,6 +272,10 @@ class Bus:
         )
         return Health(ready, problems)
 
+    def lag(self, topic: Topic) -> int:
+        """How many records of `topic` wait for this process's consumers, as far as it has heard."""
+        return sum(one.measure_lag() for one, _ in self._consumptions if one.topic == topic)
+
     # --- publishing
 
     async def publish(self, topic: Topic, event: Event[EventData], *, key: str | None = None) -> None:

@@ -164,17 +164,18 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         log.debug("%s of %s reads %s partitions", self.group, self.topic.name, len(assigned))
 
-    def measure_lag(self) -> None:
-        """Set the metric: what the assigned partitions hold beyond what was committed here."""
+    def measure_lag(self) -> int:
+        """How many records the assigned partitions hold beyond what was committed here. Sets the metric."""
+        lag = 0
         consumer = self._consumer()
         if consumer is None:
-            return
-        lag = 0
+            return lag
         for partition in consumer.assignment():
             end = consumer.highwater(partition)
             if end is not None and partition in self._committed:
                 lag += max(0, end - self._committed[partition])
         self._lag.set(lag)
+        return lag
 
     async def _release(self, grace_s: float) -> None:
         work = self._work

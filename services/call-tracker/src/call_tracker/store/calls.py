@@ -20,7 +20,7 @@ from sqlalchemy import Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode
+from call_tracker.facts import EMPTY, Facts, begun_us, decode, encode, own
 from call_tracker.joining import join
 from call_tracker.lifecycle import project
 from call_tracker.observing import observe
@@ -103,8 +103,13 @@ async def advance(
         record = project(run, facts)
         text = record.model_dump_json()
         row = _call_row(record, facts, text, revision=1 if before is None else before.revision + 1)
-        look_at_us = patience.next_look_us(record, facts, micros(now))
-        rows.append({**row, "look_at_us": look_at_us, "looks": 0, "look_reason": None})
+        if before is not None and own(facts) == own(facts_before):
+            # Who only knows of the run could otherwise keep the call from ever being asked about.
+            look = {name: getattr(before, name) for name in ("look_at_us", "looks", "look_reason")}
+        else:
+            look_at_us = patience.next_look_us(record, facts, micros(now))
+            look = {"look_at_us": look_at_us, "looks": 0, "look_reason": None}
+        rows.append({**row, **look})
         if before is None or before.user_id is None:
             begun.append(record)
         if before is None or text != before.record:
@@ -145,6 +150,7 @@ async def _read(connection: AsyncConnection, runs: list[str]) -> dict[str, Any]:
     filled = runs + [runs[-1]] * ((1 << (len(runs) - 1).bit_length()) - len(runs))
     columns = (
         CALLS.c.workflow_run_id, CALLS.c.revision, CALLS.c.facts, CALLS.c.record, CALLS.c.active, CALLS.c.user_id,
+        CALLS.c.look_at_us, CALLS.c.looks, CALLS.c.look_reason,
     )  # fmt: skip
     query = select(*columns).where(CALLS.c.workflow_run_id.in_(filled))
     return {row.workflow_run_id: row for row in await connection.execute(query)}

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,6 +31,9 @@ _PUBLISHING_LOCK: Final = 6662025102
 _AWAY_CLASSES: Final = ("08", "53", "57", "25006")
 
 T = TypeVar("T")
+
+Held = Callable[[], Awaitable[bool]]
+"""Whether the lock is held, now."""
 
 
 class Database(offhook.database.Database):
@@ -80,20 +83,32 @@ class Database(offhook.database.Database):
                 yield connection
 
     @asynccontextmanager
-    async def publishing_lock(self) -> AsyncIterator[bool]:
-        """Whether this process may publish now; held until the block ends, released by the death of the process."""
+    async def publishing_lock(self) -> AsyncIterator[Held]:
+        """Whether this process may publish, to be asked before each step; held until the block ends, released by the death of
+        the process. Asking raises `StoreUnavailable` when the lock has gone with its connection."""
         if self.sqlite:
             file = Path(self.engine.url.database or "")
-            with _file_lock(file.with_name(file.name + ".publishing")) as held:
-                yield held
+            with _file_lock(file.with_name(file.name + ".publishing")) as locked:
+
+                async def file_held() -> bool:
+                    return locked
+
+                yield file_held
             return
-        async with AsyncExitStack() as stack:
-            with _translated():  # not around the caller's block: its troubles are not the database's
-                connection = await stack.enter_async_context(self.engine.connect())
-                # Of the transaction, not of the session: a pooled connection must not carry it on.
-                query = f"SELECT pg_try_advisory_xact_lock({_PUBLISHING_LOCK})"
-                held = bool((await connection.exec_driver_sql(query)).scalar_one())
+        with _translated():  # not around the caller's block: its troubles are not the database's
+            connection = await self.engine.connect()
+
+        async def held() -> bool:
+            # Of the transaction, not of the session: a pooled connection must not carry it on. Who has it gets it again.
+            query = f"SELECT pg_try_advisory_xact_lock({_PUBLISHING_LOCK})"
+            with _translated():
+                return bool((await connection.exec_driver_sql(query)).scalar_one())
+
+        try:
             yield held
+        finally:
+            with _translated():
+                await connection.close()
 
 
 @contextmanager

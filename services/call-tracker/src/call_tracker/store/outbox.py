@@ -109,12 +109,12 @@ class Outbox:
             metrics.OUTBOX_PENDING.set(0)
             return 0
         async with self._database.publishing_lock() as held:
-            while held:
-                page = await self._page(_PAGE)
-                if not page:
-                    break
+            # A connection that is cut takes the lock with it, and somebody else may be ahead of us then.
+            while await held() and (page := await self._page(_PAGE)):
                 await self._publish(page)
-                published += len(page)
+                if await held():
+                    await self._delete(page)
+                    published += len(page)
         metrics.OUTBOX_PENDING.set(await self.pending())
         return published
 
@@ -141,5 +141,7 @@ class Outbox:
             if not row.value:
                 async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
                     await self._publisher.put(_TOPICS[row.topic], json.loads(row.headers)[_TOMBSTONE], None)
+
+    async def _delete(self, page: Sequence[Row[Any]]) -> None:
         async with self._database.write() as connection:
             await connection.execute(delete(OUTBOX).where(OUTBOX.c.seq.in_([row.seq for row in page])))

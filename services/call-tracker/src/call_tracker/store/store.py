@@ -1,6 +1,6 @@
 """What the service asks of its database, one method for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -169,23 +169,30 @@ class Store:
             found = (await connection.execute(call)).first()
         if found is None:
             return None
-        events = await self.events(run, limit + 1)
         account = Beginning.of(decode(found.facts).origins).account
-        own = [event for event in events if account is None or _account_of(event) in (None, account)]
-        return Story(CallState.model_validate_json(found.record), own[:limit], len(events) > limit)
+        own: list[StoredEvent] = []
+        async for event in self.events(run, limit + 1):
+            if account is None or _account_of(event) in (None, account):
+                own.append(event)
+                if len(own) > limit:
+                    break
+        return Story(CallState.model_validate_json(found.record), own[:limit], len(own) > limit)
 
-    async def events(self, run: str, limit: int) -> list[StoredEvent]:
-        """The first `limit` events of a call, in order of arrival, whoever told them."""
+    async def events(self, run: str, page: int) -> AsyncIterator[StoredEvent]:
+        """The events of a call, in order of arrival, whoever told them, read in pages of this length."""
         query = select(CALL_EVENTS).where(CALL_EVENTS.c.workflow_run_id == run)
-        async with self.database.read() as connection:
-            rows = await connection.execute(query.order_by(CALL_EVENTS.c.seq).limit(limit))
-            return [
-                StoredEvent(
+        query, seq = query.order_by(CALL_EVENTS.c.seq).limit(page), 0
+        more = True
+        while more:
+            async with self.database.read() as connection:
+                rows = (await connection.execute(query.where(CALL_EVENTS.c.seq > seq))).all()
+            more = len(rows) == page
+            for row in rows:
+                yield StoredEvent(
                     row.ce_id, row.type, row.source, _EPOCH + timedelta(microseconds=row.time_us),
                     msgspec.Raw(row.data.encode()),
-                )
-                for row in rows
-            ]  # fmt: skip
+                )  # fmt: skip
+                seq = row.seq
 
     async def calls(
         self, user_id: str, which: CallFilter, *, limit: int, after: Position | None = None
