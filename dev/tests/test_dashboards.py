@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -40,6 +41,17 @@ _PANELS: Final = [
 def test_the_files_are_what_the_code_says() -> None:
     for name, text in pages().items():
         assert (_ROOT / name).read_text() == text, f"{name} is stale: run `make docs` and commit"
+
+
+@pytest.mark.parametrize(
+    "name", ["deploy/k8s/overlays/production/call-tracker.env", "docker-compose.observability.yml"]
+)
+def test_a_pages_link_finds_the_lines_of_its_call_whoever_collects_them(name: str) -> None:
+    """Our collector makes structured metadata of what is in a line's JSON; others leave it there."""
+    (panes,) = re.findall(r"LOGS_URL_TEMPLATE\W.*?&panes=([^\s\"]+)", (_ROOT / name).read_text())
+    (pane,) = json.loads(unquote(panes)).values()
+    (query,) = pane["queries"]
+    assert query["expr"] == '{service_name=~".+"} | json | workflow_run_id="{workflow_run_id}"'
 
 
 @pytest.mark.parametrize(("dashboard", "panel"), _PANELS)

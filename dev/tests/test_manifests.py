@@ -127,6 +127,12 @@ def test_policies_hold(overlays: dict[str, Rendered], overlay: str, policy: Poli
     assert list(policy(overlays[overlay])) == []
 
 
+def test_the_adapter_asks_the_prometheus_that_reads_the_pods(overlays: dict[str, Rendered]) -> None:
+    (rule,) = overlays["production"].get("NetworkPolicy", "metrics")["spec"]["ingress"]
+    namespace = rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert watching.adapter_asks() == namespace
+
+
 def test_generated_manifests_are_what_the_code_says() -> None:
     assert not set(stale(repository())) & set(generated.pages())
 
@@ -372,6 +378,11 @@ MUTATIONS: dict[str, tuple[Policy, str, Callable[[Rendered], object]]] = {
     "metadata-service": (
         network.outside_is_for_two, "metadata service",
         _object("NetworkPolicy", "outside", lambda p: p["spec"]["egress"][0]["to"][0]["ipBlock"].pop("except")),
+    ),
+    "range-of-servers": (
+        network.private_addresses_are_named, "media-bridge to anything in 10.0.0.0/8",
+        _object("NetworkPolicy", "to-redis-outside",
+                lambda p: p["spec"]["egress"][0]["to"][0]["ipBlock"].update(cidr="10.0.0.0/8")),
     ),
     "open-door": (
         network.only_the_ingress_reaches_in, "call-tracker is reached from anywhere",

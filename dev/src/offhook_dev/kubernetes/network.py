@@ -58,6 +58,20 @@ def outside_is_for_two(rendered: Rendered) -> Iterator[str]:
             yield f"{name} reaches the cloud's metadata service"
 
 
+def private_addresses_are_named(rendered: Rendered) -> Iterator[str]:
+    """Whoever connects to hosts that users name reaches private addresses one by one, and no range of them."""
+    for workload in rendered.workloads():
+        name = workload["metadata"]["name"]
+        if name not in OUTSIDE:
+            continue
+        for rule in _egress(rendered, workload):
+            for peer in rule.get("to", ()):
+                cidr = peer.get("ipBlock", {}).get("cidr")
+                network = ipaddress.ip_network(cidr) if cidr else None
+                if network and network.is_private and network.num_addresses > 1:
+                    yield f"a user's agent URL may lead {name} to anything in {cidr}"
+
+
 def only_the_ingress_reaches_in(rendered: Rendered) -> Iterator[str]:
     """From other namespaces: proxies of the ingress where carriers and people go, and who reads metrics."""
     for workload in rendered.workloads():
@@ -154,5 +168,6 @@ def _namespaces(peer: dict[str, Any]) -> set[str] | None:
 
 
 POLICIES: Final = (
-    denied_by_default, outside_is_for_two, only_the_ingress_reaches_in, servers_are_reached, services_have_pods,
+    denied_by_default, outside_is_for_two, private_addresses_are_named, only_the_ingress_reaches_in, servers_are_reached,
+    services_have_pods,
 )  # fmt: skip

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,6 +26,12 @@ def adapter_rules() -> dict[str, str]:
         (series,) = re.findall(r"^\w+", rule["seriesQuery"])
         found[rule.get("name", {}).get("as", series)] = series
     return found
+
+
+def adapter_asks() -> str:
+    """The namespace of the Prometheus that prometheus-adapter asks. Raises `KeyError` where our values name none."""
+    url = yaml.safe_load((repository() / ADAPTER).read_text())["prometheus"]["url"]
+    return str(urlsplit(url).hostname).split(".")[1]
 
 
 def autoscalers_count_what_exists(rendered: Rendered) -> Iterator[str]:
