@@ -168,7 +168,7 @@ class Nest:
     async def set_up(self) -> None:
         """Wait until the numbers are set up at the providers."""
         sim = self.installation.sim
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not (
                 sim.twilio.number(NUMBERS["twilio"])[1].voice_url
                 and sim.vonage.applications[self.application].signs
@@ -382,7 +382,7 @@ class Nest:
 
     async def logged_in(self, browser: httpx.AsyncClient, key: str) -> None:
         """Log in as a browser does; the cookie is a canary as well."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while (await browser.post("/login", data={"key": key})).status_code != 303:
                 await asyncio.sleep(0.2)  # the new key is on its way
         self.canary("a login cookie", browser.cookies[COOKIE].rpartition(".")[2])
@@ -443,7 +443,7 @@ class Nest:
             async with browser.stream("GET", path, follow_redirects=True) as answer:
                 if answer.headers.get("content-type", "").startswith("text/event-stream"):
                     content = b""
-                    async with asyncio.timeout(15):
+                    async with asyncio.timeout(90):
                         async for piece in answer.aiter_bytes():
                             content += piece
                             if b"data:" in content:
@@ -553,7 +553,7 @@ async def everything(nest: Nest, database_url: str, traces: TraceStore) -> Place
     """All that can be read anywhere."""
     stack = nest.installation.stack
     home = nest.installation.home / "stack"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while len(traces.services) < len(SERVICES):
             await asyncio.sleep(0.1)
     places = dict(nest.answers) | nest.said

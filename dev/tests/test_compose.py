@@ -297,7 +297,7 @@ async def test_the_compose_file_brings_up_a_system_that_takes_the_demos_four_cal
 
 async def _numbers_in_sync(scenario: Scenario) -> None:
     """number-sync writes the webhooks into both numbers by itself; a call before that would reach nobody."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         for configuration in scenario.configurations.values():
             path = f"/telephony-configurations/{configuration}/phone-numbers"
             while True:
