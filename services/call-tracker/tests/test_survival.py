@@ -76,7 +76,7 @@ class Process:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": "Bearer key"},
-            timeout=10,
+            timeout=60,
             trust_env=False,
         ) as client:
             answer = await client.get(path)
