@@ -1,5 +1,6 @@
 """The numbers an account owns at the carrier simulator, listed and imported."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -64,7 +65,7 @@ async def test_the_accounts_numbers_are_listed_with_where_they_are_already(
         assert seen == [
             ("1", "Front desk", True, True, False),
             ("2", "Shop", True, False, True),
-            ("3", "Sales", True, False, True),
+            ("3", "Sales", True, False, False),  # somebody else only says that he has it
             ("4", "Fax", False, False, False),
         ]
 
@@ -123,15 +124,48 @@ async def test_ticked_numbers_come_in_and_the_others_get_their_reason(
         assert [(item["number"], item["label"], item["workflow_id"]) for item in imported] == [
             ("+14155550001", "Front desk", workflow_id),
             ("+14155550002", "", workflow_id),
+            ("+14155550005", "", workflow_id),
         ]
         reasons = {item["number"][-1]: item["reason"] for item in refused}
-        assert set(reasons) == {"3", "4", "5", "9"}
+        assert set(reasons) == {"3", "4", "9"}
         assert "cannot take calls" in reasons["3"]
         assert "'Other'" in reasons["4"]
-        assert "Bob" not in reasons["5"]
         assert "does not own" in reasons["9"]
         records = [one for one in (await service.newest(NUMBERS)).values() if isinstance(one, NumberRecord)]
         assert {"+14155550001", "+14155550002"} <= {record.e164 for record in records}
+
+
+async def test_who_only_says_that_he_has_a_number_gives_way_to_the_account_that_has_it(
+    run_service: RunService, carrier: CarrierSim, owner: Any
+) -> None:
+    owner.add_number("+14155550001")
+    owner.add_number("+14155550002")
+    async with run_service(**at(carrier)) as service:
+        one, bob = await configuration(service.api), service.as_user("bob")
+        claim = await configuration(bob, OTHER_TWILIO)
+        wrong = (await bob.post(f"{claim}/phone-numbers", json={"number": "+14155550001"})).json()
+        shared = await configuration(bob, name="The same account")
+        workflow = (
+            await bob.post("/workflows", json={"name": "W", "agent_url": "wss://a.example.com"})
+        ).json()
+        seen = await bob.post(
+            f"{shared}/phone-numbers",
+            json={"number": "+14155550002", "workflow_id": workflow["workflow_id"]},
+        )
+        path = f"{shared}/phone-numbers/{seen.json()['number_id']}"
+        async with asyncio.timeout(30):
+            while (await bob.get(path)).json()["sync"]["state"] != "synced":
+                await asyncio.sleep(0.05)
+        both = ["+14155550001", "+14155550002"]
+        added = await service.api.post(f"{one}/phone-numbers", json={"number": both[0]})
+        assert (added.status_code, "import it" in added.text) == (409, True)
+        answer = (await service.api.post(f"{one}/phone-numbers/import", json={"numbers": both})).json()
+        assert [item["number"] for item in answer["imported"]] == both[:1]
+        assert "somebody else's" in answer["refused"][0]["reason"]
+        assert (await bob.get(f"{claim}/phone-numbers/{wrong['number_id']}")).status_code == 404
+        assert (await bob.get(path)).status_code == 200
+        records = await service.newest(NUMBERS)
+        assert wrong["number_id"] not in records
 
 
 @on_sqlite

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, not_, select
 
 from number_sync import credentials as creds
 from number_sync.configurations import find_configuration
 from number_sync.database import Database
 from number_sync.errors import ConflictError, NumberSyncError, ProviderTroubleError
 from number_sync.inquiries import Inquiries
-from number_sync.numbers import Numbers
-from number_sync.schema import phone_numbers
+from number_sync.numbers import Numbers, only_claimed
+from number_sync.schema import number_states, phone_numbers
 from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
 from offhook.providers.base import Line, ProviderAdapter, RestError
@@ -95,9 +95,9 @@ class Imports:
         page = wanted[:limit]
         async with self._database.read() as connection:
             rows = await connection.execute(
-                select(phone_numbers.c.e164, phone_numbers.c.configuration_id).where(
-                    phone_numbers.c.e164.in_([line.e164 for line in page])
-                )
+                select(phone_numbers.c.e164, phone_numbers.c.configuration_id)
+                .join(number_states, number_states.c.number_id == phone_numbers.c.id)
+                .where(phone_numbers.c.e164.in_([line.e164 for line in page]), not_(only_claimed(user_id)))
             )
             holders = {row.e164: row.configuration_id for row in rows}
         found = [

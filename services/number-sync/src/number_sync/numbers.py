@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
@@ -19,7 +19,7 @@ from number_sync.errors import (
     OutdatedError,
 )
 from number_sync.paging import Page, page_of
-from number_sync.schema import configurations, phone_numbers, workflows
+from number_sync.schema import configurations, number_states, phone_numbers, workflows
 from number_sync.sync import detaching, store
 from offhook.identities import is_id, new_id
 from offhook.topics import NUMBERS
@@ -72,7 +72,7 @@ class Numbers:
     ) -> Sequence[Row[Any] | NumberSyncError]:
         """Numbers with their labels, in one transaction; a number that cannot be added is answered with the reason.
 
-        The numbers must be E.164.
+        The numbers must be E.164, and as the provider has just listed them: see `only_claimed`.
         """
         values = [
             {
@@ -84,17 +84,22 @@ class Numbers:
             }
             for e164, label in labels.items()
         ]
-        return await self._insert(user_id, configuration_id, values)
+        return await self._insert(user_id, configuration_id, values, listed=True)
 
     async def _insert(
-        self, user_id: str, configuration_id: str, numbers: Sequence[Mapping[str, Any]]
+        self,
+        user_id: str,
+        configuration_id: str,
+        numbers: Sequence[Mapping[str, Any]],
+        *,
+        listed: bool = False,
     ) -> Sequence[Row[Any] | NumberSyncError]:
         now = now_ms(self._clock)
 
         async def insert_one(
             connection: AsyncConnection, configuration: Row[Any], values: Mapping[str, Any]
         ) -> Row[Any]:
-            await self._refuse_taken_number(connection, user_id, values["e164"])
+            await self._refuse_taken_number(connection, user_id, values["e164"], listed=listed)
             if values["default_caller_id"]:
                 await self._clear_default(connection, configuration_id, now)
             row: Row[Any] = (
@@ -243,15 +248,28 @@ class Numbers:
             raise NotFoundError("there is no such phone number in this configuration")
         return row
 
-    async def _refuse_taken_number(self, connection: AsyncConnection, user_id: str, e164: str) -> None:
+    async def _refuse_taken_number(
+        self, connection: AsyncConnection, user_id: str, e164: str, *, listed: bool
+    ) -> None:
         holder = (
             await connection.execute(
-                select(configurations.c.user_id, configurations.c.name)
+                select(
+                    phone_numbers.c.id,
+                    configurations.c.user_id,
+                    configurations.c.name,
+                    only_claimed(user_id).label("only_claimed"),
+                )
                 .join(phone_numbers, phone_numbers.c.configuration_id == configurations.c.id)
+                .join(number_states, number_states.c.number_id == phone_numbers.c.id)
                 .where(phone_numbers.c.e164 == e164)
+                .with_for_update(of=[phone_numbers, number_states])
             )
         ).first()
         if holder is None:
+            return
+        if listed and holder.only_claimed:
+            await connection.execute(delete(phone_numbers).where(phone_numbers.c.id == holder.id))
+            await publishing.retract(connection, NUMBERS, holder.id)
             return
         # Whose it is, is told only to its owner.
         whose = (
@@ -259,7 +277,12 @@ class Numbers:
             if holder.user_id == user_id
             else "somebody else's configuration"
         )
-        raise ConflictError(f"{e164} already belongs to {whose}; a number belongs to one configuration")
+        hint = (
+            ""
+            if listed or holder.user_id == user_id
+            else "; if your account at the provider has it, import it"
+        )
+        raise ConflictError(f"{e164} already belongs to {whose}; a number belongs to one configuration{hint}")
 
     async def _clear_default(
         self, connection: AsyncConnection, configuration_id: str, now: int, but: str = ""
@@ -276,6 +299,16 @@ class Numbers:
         )
         for other in others.all():
             await publishing.publish_number(connection, other)
+
+
+def only_claimed(user_id: str) -> ColumnElement[bool]:
+    """Whether a number is somebody else's who was never seen to have it at the provider. Anybody can name a number: it is
+    theirs whose account lists it."""
+    return and_(
+        phone_numbers.c.user_id != user_id,
+        number_states.c.reference.is_(None),
+        number_states.c.before.is_(None),
+    )
 
 
 def _is_answered(number: Row[Any]) -> bool:
