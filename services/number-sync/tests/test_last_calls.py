@@ -36,6 +36,9 @@ def event(data: Any, at: float = 100.0) -> Event[EventData]:
     return made
 
 
+ACCOUNT = TWILIO["account_sid"]
+
+
 def received(run: str, configuration_id: str, number: str = NUMBER) -> CallReceived:
     return CallReceived(
         workflow_run_id=run,
@@ -43,18 +46,18 @@ def received(run: str, configuration_id: str, number: str = NUMBER) -> CallRecei
         user_id="ada",
         configuration_id=configuration_id,
         provider="twilio",
-        account="AC",
+        account=ACCOUNT,
         provider_call_id=f"CA{run}",
         from_number="+442079460000",
         to_number=number,
     )
 
 
-def status(run: str, word: CallStatus | None, leg: Any = "phone") -> StatusReported:
+def status(run: str, word: CallStatus | None, leg: Any = "phone", account: str = ACCOUNT) -> StatusReported:
     return StatusReported(
         workflow_run_id=run,
         provider="twilio",
-        account="AC",
+        account=account,
         provider_call_id=f"CA{run}",
         leg=leg,
         status=word,
@@ -133,6 +136,13 @@ async def test_the_newest_call_is_the_last_one_however_often_it_is_told(database
     for batch in (first, second, [event(status("r1", CallStatus.COMPLETED), 300)]):
         await calls.observe(batch)
         assert await stored(database) == [("r2", "no-answer", 200_000)]
+
+
+async def test_what_another_account_tells_of_a_run_is_not_about_the_last_call(database: Database) -> None:
+    number = await number_of(database)
+    foreign = status("r1", CallStatus.BUSY, account="AC-of-a-stranger")
+    await LastCalls(database).observe([event(received("r1", number.configuration_id)), event(foreign)])
+    assert await stored(database) == [("r1", "initiated", 100_000)]
 
 
 async def test_calls_to_numbers_of_nobody_or_of_another_configuration_are_not_kept(

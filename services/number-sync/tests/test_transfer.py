@@ -24,6 +24,7 @@ from number_sync.orders import CommandWorker, ledger, transfers
 from number_sync.schema import commands, configurations
 from offhook.call_leases import CallLeases, Full, Granted, Scope
 from offhook.events import (
+    CallObserved,
     CallRequested,
     CallStatus,
     CommandFailed,
@@ -251,6 +252,25 @@ async def test_a_warm_transfer_lets_the_caller_wait_and_calls_the_other_party(
     assert requested.metadata == {"transfer": {"of": RUN, "from": FAR, "mode": "warm"}}
     originate = Originate.model_validate((await orders(database, consult))["originate"].data)
     assert originate.transfer_of == RUN
+
+
+@on_sqlite
+async def test_a_caller_does_not_wait_for_a_call_that_the_provider_knows_no_more(
+    database: Database, desk: Desk, provider: CountingProvider
+) -> None:
+    worker = make_worker(database, provider.url)
+    async with working(worker):
+        consult = await consulting(desk, worker)
+        for account, left in (("AC-of-a-stranger", "consulting"), (ACCOUNT, "returning")):
+            gone = CallObserved(
+                workflow_run_id=consult, provider="twilio", account=account, provider_call_id=CONSULT_CALL, found=False
+            )  # fmt: skip
+            await worker.observe_life([event(gone)])
+            assert await state(database) == left
+        await desk.closed(RUN)
+    back = ElementTree.fromstring(provider.steered[-1][1]).findtext("Redirect")
+    assert back is not None
+    assert f"{RUN}?transfer=failed&" in back
 
 
 @on_sqlite

@@ -11,7 +11,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync.database import Database
-from number_sync.schema import number_calls, phone_numbers
+from number_sync.schema import configurations, number_calls, phone_numbers
 from offhook.events import AgentConnected, CallReceived, CallStatus, Event, EventData, StatusReported
 from offhook.events.calls import TERMINAL_STATUSES
 
@@ -112,11 +112,17 @@ async def _came_in(connection: AsyncConnection, call: CallReceived, at: int) -> 
 async def _went_on(connection: AsyncConnection, run_id: str, data: EventData, at: int) -> None:
     last = (
         await connection.execute(
-            select(number_calls).where(number_calls.c.workflow_run_id == run_id).with_for_update()
+            select(number_calls, configurations.c.provider, configurations.c.account)
+            .join(phone_numbers, phone_numbers.c.id == number_calls.c.number_id)
+            .join(configurations, configurations.c.id == phone_numbers.c.configuration_id)
+            .where(number_calls.c.workflow_run_id == run_id)
+            .with_for_update(of=number_calls)
         )
     ).first()
     if last is None:
         return
+    if isinstance(data, StatusReported) and (data.provider, data.account) != (last.provider, last.account):
+        return  # anybody's verified callback may name any run
     status = next_status(last.status, data)
     if status != last.status:
         values: dict[str, Any] = {"status": str(status)}

@@ -27,6 +27,7 @@ from offhook.providers.base import (
     SignatureFault,
 )
 from offhook.providers.registry import recognise
+from offhook.records import NoAgentFallback
 from offhook.telemetry import exemplars, metrics, spans, tracing
 from offhook.telemetry.logging import bind_call
 from offhook.topics import CALL_EVENTS, CALL_NOTICES
@@ -108,7 +109,7 @@ class Gateway:
         """Count and audit one request. `path` is raw, without query."""
         # Not what was waited on purpose, until a bridge is there again.
         elapsed_s = time.perf_counter() - started - outcome.waited_s
-        if outcome.answer.status < 400:
+        if not _failed(outcome):
             result = "accepted"
         elif outcome.verified:
             result = "failed"
@@ -149,7 +150,7 @@ class Gateway:
     async def _outcome(self, target: Target, request: HttpRequest, started: float) -> Outcome:
         outcome, adapter, proof = await self._handled(target, request, started)
         # A second use of a signed token is never to be tried again.
-        if adapter is not None and outcome.answer.status >= 400 and outcome.reason != REPLAYED:
+        if adapter is not None and _failed(outcome) and outcome.reason != REPLAYED:
             refused = proof if isinstance(proof, Refused) else None
             outcome.refusal = Refusal(
                 adapter, request, self._clock(), target.kind,
@@ -204,13 +205,13 @@ class Gateway:
                 problem=str(error)[:300],
                 workflow_run_id=outcome.workflow_run_id,
             )
-            outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
+            outcome.answer, outcome.reason = _not_understood(target, adapter), MALFORMED
         except EventTooLarge as error:
             _log.warning(
                 "event-too-large", provider=adapter.name, kind=target.kind, problem=str(error)[:300],
                 workflow_run_id=outcome.workflow_run_id,
             )  # fmt: skip
-            outcome.answer, outcome.reason = _BAD_REQUEST, MALFORMED
+            outcome.answer, outcome.reason = _not_understood(target, adapter), MALFORMED
         except OutletError as error:
             # Not acknowledged, so the provider says it again, or the reconciliation finds it.
             _log.error("not-durable", problem=str(error)[:300], workflow_run_id=outcome.workflow_run_id)
@@ -260,6 +261,19 @@ class Gateway:
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _not_understood(target: Target, adapter: ProviderAdapter) -> HttpAnswer:
+    """The answer to a proven request that cannot be served: somebody may be on the line."""
+    if target.kind == "status":
+        return _BAD_REQUEST
+    words = NoAgentFallback()
+    return adapter.webhooks.say_and_hang_up(words.message, words.language)
+
+
+def _failed(outcome: Outcome) -> bool:
+    # A caller hears words in answer 200 although his request was not understood.
+    return outcome.answer.status >= 400 or outcome.reason == MALFORMED
 
 
 def _bare(url: str) -> str:

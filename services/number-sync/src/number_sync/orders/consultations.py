@@ -11,6 +11,7 @@ from number_sync.orders.telling import tell
 from number_sync.orders.transfers import TransferRow
 from offhook.events import (
     TERMINAL_STATUSES,
+    CallObserved,
     CallStatus,
     CommandFailed,
     Event,
@@ -64,6 +65,8 @@ def _is_news(data: EventData) -> bool:
         case StatusReported(leg="phone"):
             return data.status in TERMINAL_STATUSES
         case CommandFailed(command="originate", final=True) | InstructionsServed(reason="joined"):
+            return True
+        case CallObserved(found=False):
             return True
         case MediaStopped(reason="carrier-stop" | "carrier-closed"):
             return True
@@ -121,6 +124,10 @@ async def _of_the_consultation(
         if (data.provider, data.account) != (row.provider, row.account) or data.status is None:
             return
         result = _RESULTS[data.status]
+    elif isinstance(data, CallObserved):
+        # Its callbacks were lost, and the provider knows it no more: nobody else would tell that it is over.
+        if (data.provider, data.account) != (row.provider, row.account):
+            return
     elif not isinstance(data, CommandFailed):
         return
     if await transfers.advance(connection, row, transfers.RETURNING, now=now, result=result):
