@@ -60,10 +60,12 @@ def test_two_at_once_on_an_installation_without_anything_do_it_once(
 
 
 def test_what_is_missing_when_the_time_is_over_is_a_sentence_without_secrets(tmp_path: Path) -> None:
+    calls = f"sqlite+aiosqlite:///{tmp_path / 'calls.db'}"
+    assert prepared("--no-topics", OFFHOOK_CALL_TRACKER_DATABASE_URL=calls)[0] == 0
     code, _, err = prepared(
-        "--within", "1",
+        "--within", "10",
         OFFHOOK_KAFKA_BOOTSTRAP="127.0.0.1:1",
-        OFFHOOK_CALL_TRACKER_DATABASE_URL=f"sqlite+aiosqlite:///{tmp_path / 'calls.db'}",
+        OFFHOOK_CALL_TRACKER_DATABASE_URL=calls,
         OFFHOOK_NUMBER_SYNC_DATABASE_URL="postgresql+asyncpg://offhook:hunter2@127.0.0.1:1/numbers",
     )  # fmt: skip
     *_, last = err.splitlines()
@@ -107,12 +109,12 @@ async def test_a_service_told_not_to_prepare_waits_and_says_for_what(
             await until(client, "/startupz", 200, "")
     finally:
         service.terminate()
-        _, err = await asyncio.to_thread(service.communicate, timeout=30)
+        _, err = await asyncio.to_thread(service.communicate, timeout=90)
     assert service.returncode == 0, err
 
 
 async def until(client: httpx.AsyncClient, path: str, status: int, problem: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             try:
                 answer = await client.get(path)
