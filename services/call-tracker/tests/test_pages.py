@@ -192,3 +192,17 @@ async def test_the_export_holds_all_calls_of_the_filter_and_no_formula(service: 
 )
 def test_no_cell_is_computed(text: str, cell: str) -> None:
     assert safe_cell(text) == cell
+
+
+async def test_a_call_that_was_given_up_and_goes_on_all_the_same_can_be_hung_up(service: Service) -> None:
+    call = Call()
+    await service.tell(call.requested(), call.dial_failed(48, code="outcome-unknown"))
+    reader = Reader(service)
+    assert "/calls/run-1/hangup" not in await reader.reads("/calls/run-1")
+    assert (await service.mine.post("/calls/run-1/hangup")).status_code == 409
+    await service.tell(call.originated(50), call.status("answered", 51, sequence=2), call.media_started(52))
+    assert "/calls/run-1/hangup" in await reader.reads("/calls/run-1")
+    assert (await service.mine.post("/calls/run-1/hangup")).status_code == 202
+    (command,) = await service.told(CALL_COMMANDS, 1)
+    assert isinstance(command, HangUp)
+    assert command.provider_call_id == "CA1"

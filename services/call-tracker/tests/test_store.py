@@ -399,7 +399,7 @@ async def test_what_is_asked_of_a_call_becomes_true_together_and_only_for_its_us
     call = Call()
     await store.apply([call.received()])
 
-    def make(record: CallState) -> Request:
+    def make(record: CallState, _: object) -> Request:
         if record.status is CallStatus.COMPLETED:
             raise ZeroDivisionError
         command = HangUp(

@@ -53,6 +53,23 @@ def test_every_end_has_a_sentence(reason: str, direction: str) -> None:
     assert "None" not in said
 
 
+@pytest.mark.parametrize(
+    ("code", "happened", "remedy"),
+    [
+        ("outcome-unknown", "may have rung", "provider's console"),
+        ("expired", "too old", "Call again"),
+        ("configuration-paused", "paused", "Resume"),
+        ("rejected", "did not accept the call", "caller ID"),
+    ],
+)
+def test_a_call_that_was_not_dialled_says_why_and_what_to_do(code: str, happened: str, remedy: str) -> None:
+    call = Call()
+    told = seen([call.requested(), call.dial_failed(code=code)])
+    assert happened in told.sentence
+    assert told.explanation is not None
+    assert remedy in (told.explanation.remedy or "")
+
+
 def test_the_sentence_says_who_ended_it_and_after_how_long() -> None:
     assert seen(Call().twilio_outbound()).sentence == "+1 415-555-0199 hung up after 6.0 s."
     call = Call()

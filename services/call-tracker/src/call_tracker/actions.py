@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from call_tracker.dialling import DialPlan, Holdings, Refusal, check_allowed, check_usable, e164, plan
+from call_tracker.silence import Stage
 from call_tracker.store import SOURCE, Answer, Idempotency, Outbox, Request, Store
 from call_tracker.store.store import Clock
 from offhook.call_leases import CallLeases, Full, Scope
 from offhook.events import (
-    TERMINAL_STATUSES,
     CallRequested,
     CallStatus,
     Event,
@@ -155,8 +155,8 @@ class Actions:
     async def hang_up(self, user: str, run: str, *, reason: str = "api") -> CallState | None:
         """Ask the provider to end the call. Refuses `call-ended`."""
 
-        def make(record: CallState) -> Request:
-            _must_live(record)
+        def make(record: CallState, stage: Stage | None) -> Request:
+            _must_live(record, stage)
             asked = HangupRequested(workflow_run_id=run, requested_by=Party.OPERATOR, reason=reason)
             command = HangUp(
                 workflow_run_id=run,
@@ -175,8 +175,8 @@ class Actions:
         `not-answered` and `transfer-going-on`."""
         to_number = e164("to", to)
 
-        def make(record: CallState) -> Request:
-            _must_live(record)
+        def make(record: CallState, stage: Stage | None) -> Request:
+            _must_live(record, stage)
             if record.status is not CallStatus.ANSWERED:
                 raise Refusal(
                     "not-answered", "Only an answered call can be put through to somebody.", conflict=True
@@ -220,7 +220,7 @@ class Actions:
     async def look_up(self, user: str, run: str) -> CallState | None:
         """Ask the provider what became of the call, also after its end (what it cost)."""
 
-        def make(record: CallState) -> Request:
+        def make(record: CallState, _: Stage | None) -> Request:
             return Request(commands=[(CALL_COMMANDS, self._event(observe(record, "operator")))])
 
         return await self._ask(user, run, make, spans.LOOK_UP_ASKED)
@@ -228,14 +228,19 @@ class Actions:
     # --- parts ---------------------------------------------------------------------------------------------------------
 
     async def _ask(
-        self, user: str, run: str, make: Callable[[CallState], Request], name: str, mode: str = ""
+        self,
+        user: str,
+        run: str,
+        make: Callable[[CallState, Stage | None], Request],
+        name: str,
+        mode: str = "",
     ) -> CallState | None:
         attributes = {"offhook.requested_by": Party.OPERATOR.value, "offhook.mode": mode}
         began_ns = now_ns()
 
-        def traced(record: CallState) -> Request:
+        def traced(record: CallState, stage: Stage | None) -> Request:
             request = make(
-                record
+                record, stage
             )  # what raises here, or is somebody else's, has no place in the call's trace
             with call_span(name, run, attributes=attributes, began_ns=began_ns):
                 return Request(
@@ -337,6 +342,6 @@ def observe(record: CallState, reason: str) -> Observe:
     )
 
 
-def _must_live(record: CallState) -> None:
-    if record.status in TERMINAL_STATUSES:
+def _must_live(record: CallState, stage: Stage | None) -> None:
+    if stage is None:  # one that was given up, and of which its provider speaks, may be a conversation
         raise Refusal("call-ended", f"The call has ended already ({record.status.value}).", conflict=True)

@@ -74,7 +74,7 @@ def state_of(call: CallState) -> tuple[str, str]:
         case CallStatus.ANSWERED:
             return "talking", "In conversation"
         case _:
-            said = explanation(call.end_reason)
+            said = explanation(call.end_reason, call.end_detail)
             return f"ended-{said.kind}", said.short
 
 

@@ -66,7 +66,7 @@ def view(
     inbound = record.direction == "inbound"
     far = readable(record.from_number if inbound else record.to_number)
     state, text = state_of(record)
-    said = None if live else explanation(record.end_reason)
+    said = None if live else explanation(record.end_reason, record.end_detail)
     return CallView(
         record=record,
         title=f"Call {'from' if inbound else 'to'} {far}",

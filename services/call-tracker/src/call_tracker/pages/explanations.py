@@ -107,6 +107,52 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
 }
 """Every end reason of `call_tracker.causes.END_REASONS`, and what people need to know about it."""
 
+NOT_DIALLED: Final[Mapping[str, Explanation]] = {
+    "outcome-unknown": Explanation(
+        "Dial unanswered",
+        "bad",
+        "The provider's answer to the dial was lost, and the call could not be found there. The phone may have rung.",
+        "Look for the call in the provider's console before you call again. It was not dialled a second time.",
+    ),
+    "expired": Explanation(
+        "Not dialled",
+        "bad",
+        "The order to dial had become too old before it could be carried out, so nothing was dialled.",
+        "Call again. If it happens often, the installation is overloaded, or Kafka or the provider was away.",
+    ),
+    "configuration-paused": Explanation(
+        "Not dialled",
+        "bad",
+        "The configuration was paused before the call was dialled, so nothing was dialled.",
+        "Resume the configuration, and call again.",
+    ),
+    "no-configuration": Explanation(
+        "Not dialled",
+        "bad",
+        "The configuration was deleted, or its account exchanged, before the call was dialled, so nothing was dialled.",
+        "Call again through a configuration that is there.",
+    ),
+    "credentials-unreadable": Explanation(
+        "Not dialled",
+        "bad",
+        "The credentials of the configuration cannot be opened any more, so nothing was dialled.",
+        "Enter the credentials again: the key ring has lost the key they were sealed with.",
+    ),
+    "credentials": Explanation(
+        "Not dialled",
+        "bad",
+        "The provider did not accept the credentials, so nothing was dialled.",
+        "Open the configuration and check its credentials, and at the provider whether the account is suspended.",
+    ),
+    "no-public-url": Explanation(
+        "Not dialled",
+        "bad",
+        "The installation has no public URL that the provider could ask, so nothing was dialled.",
+        "Have the operator of the installation set OFFHOOK_PUBLIC_URL.",
+    ),
+}
+"""The codes of a dial that was given up that need words of their own; any other is the provider's refusal."""
+
 _UNKNOWN: Final = Explanation("Ended", "info", "The call has ended.")
 
 SIP_WORDS: Final[Mapping[int, str]] = {
@@ -134,10 +180,12 @@ SIP_WORDS: Final[Mapping[int, str]] = {
 """RFC 3261 section 21, RFC 8197 (607), RFC 8688 (608)."""
 
 
-def explanation(end_reason: str | None) -> Explanation:
+def explanation(end_reason: str | None, end_detail: str | None = None) -> Explanation:
     """Why a call ended. A reason that is not in the list is named as it is."""
     if end_reason is None:
         return _UNKNOWN
+    if end_reason == "dial-failed" and (said := NOT_DIALLED.get(end_detail or "")) is not None:
+        return said
     known = EXPLANATIONS.get(end_reason)
     return known or Explanation(end_reason.replace("-", " ").capitalize(), "info", _UNKNOWN.happened)
 
@@ -175,8 +223,6 @@ def sentence(record: CallState, now: datetime) -> str:
             return f"The call was given up before it was answered{_rang(record)}."
         case "agent-unreachable":
             return "No agent could be reached, so the fallback message was played and the call ended."
-        case "dial-failed":
-            return "The provider did not accept the call; nothing was dialled."
         case "hung-up":
             return f"The call ended{after}; nobody said who hung up."
         case "platform-hung-up":
@@ -186,7 +232,7 @@ def sentence(record: CallState, now: datetime) -> str:
         case "transferred":
             return f"The call was put through to somebody else, and ended{after}."
         case reason:
-            return explanation(reason).happened
+            return explanation(reason, record.end_detail).happened
 
 
 def _happening(record: CallState, now: datetime) -> str:

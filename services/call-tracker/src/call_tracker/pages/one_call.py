@@ -57,6 +57,7 @@ def create_router(site: Site, parts: PageParts) -> APIRouter:
         workflow = parts.holdings.workflow(record.workflow_id or "")
         return {
             "call": view(record, story.events, requests, parts.clock()),
+            "may_live": story.may_live,
             "cut": story.cut or more_requests is not None,
             "recording": recording,
             "recording_trouble": trouble,

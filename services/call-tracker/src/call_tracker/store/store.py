@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.facts import Beginning, decode
 from call_tracker.observing import CLAIMS
-from call_tracker.silence import Patience
+from call_tracker.silence import Patience, Stage, stage_of
 from call_tracker.store.calls import Advance, advance, micros, upsert
 from call_tracker.store.database import Database
 from call_tracker.store.errors import LostRace
@@ -84,11 +84,13 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A call with its events, in order of arrival. `cut`: there are more events than were asked for."""
+    """A call with its events, in order of arrival. `cut`: there are more events than were asked for. `may_live`: it has not
+    ended, or was given up and its provider speaks of it."""
 
     record: CallState
     events: list[StoredEvent]
     cut: bool
+    may_live: bool
 
 
 class _Told(msgspec.Struct):
@@ -134,17 +136,24 @@ class Store:
 
         return await self.database.transact(work)
 
-    async def request(self, user_id: str, run: str, make: Callable[[CallState], Request]) -> CallState | None:
-        """Ask for something to be done to a call of `user_id`: what `make` gives for its record becomes true together.
+    async def request(
+        self, user_id: str, run: str, make: Callable[[CallState, Stage | None], Request]
+    ) -> CallState | None:
+        """Ask for something to be done to a call of `user_id`: what `make` gives for its record, and the stage where it is,
+        becomes true together.
 
         Returns the record as it was, None when there is no such call. What `make` raises undoes it.
         """
 
         async def work(connection: AsyncConnection) -> CallState | None:
-            record = await _find(connection, user_id, run)
-            if record is None:
+            query = select(CALLS.c.record, CALLS.c.facts).where(
+                CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id
+            )
+            found = (await connection.execute(query)).first()
+            if found is None:
                 return None
-            request = make(record)
+            record = CallState.model_validate_json(found.record)
+            request = make(record, stage_of(record, decode(found.facts)))
             await self._advance(connection, request.events)
             told = [(CALL_EVENTS_TOPIC, event) for event in request.events]
             await self._tell(connection, [*told, *request.commands])
@@ -169,14 +178,15 @@ class Store:
             found = (await connection.execute(call)).first()
         if found is None:
             return None
-        account = Beginning.of(decode(found.facts).origins).account
+        record, facts = CallState.model_validate_json(found.record), decode(found.facts)
+        account = Beginning.of(facts.origins).account
         own: list[StoredEvent] = []
         async for event in self.events(run, limit + 1):
             if account is None or _account_of(event) in (None, account):
                 own.append(event)
                 if len(own) > limit:
                     break
-        return Story(CallState.model_validate_json(found.record), own[:limit], len(own) > limit)
+        return Story(record, own[:limit], len(own) > limit, stage_of(record, facts) is not None)
 
     async def events(self, run: str, page: int) -> AsyncIterator[StoredEvent]:
         """The events of a call, in order of arrival, whoever told them, read in pages of this length."""
