@@ -1,6 +1,7 @@
 """The demo's four calls: what is set up, who rings whom, what the caller does, and what must be true afterwards."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -173,11 +174,14 @@ class Scenario:
             )
         # A call that comes sooner would be told that its number is unknown.
         await self._stack.caught_up(
-            {CONFIGURATIONS: len(NUMBERS), NUMBER_RECORDS: len(NUMBERS), WORKFLOWS: 1}
+            {CONFIGURATIONS: len(NUMBERS), NUMBER_RECORDS: len(NUMBERS), WORKFLOWS: 1}, within_s=60.0
         )
 
-    async def run(self, changed: Callable[[], None], timeout_s: float = 45.0) -> None:
-        """Make the four calls; `changed` is called whenever a call's record has moved on."""
+    async def run(
+        self, changed: Callable[[], None], timeout_s: float = 180.0, settle_s: float = 60.0
+    ) -> None:
+        """Make the four calls; `changed` is called whenever a call's record has moved on. The calls may take `timeout_s`,
+        their records `settle_s` more."""
         assert self._sim is not None
         sim = self._sim
         watcher = asyncio.create_task(self._watch(changed))
@@ -191,7 +195,7 @@ class Scenario:
                 )
                 for call, made in zip(self.calls, making, strict=True):
                     group.create_task(self._make(call, made))
-            await self._settle(5.0)
+            await self._settle(settle_s)
         except TimeoutError:
             for call in self.calls:
                 if call.report is None:
@@ -199,7 +203,8 @@ class Scenario:
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
-            await self._refresh()
+            with contextlib.suppress(ApiError, httpx.HTTPError):
+                await self._refresh()
             changed()
             await self.api.close()
         for call in self.calls:

@@ -30,10 +30,10 @@ PATIENCE: Final = 10.0
 PERSON: Final = "+14155550142"
 CALLEES: Final = {"twilio": "+14155550143", "vonage": "+14155550144"}
 
-_TALK: Final = [{"wait_for_agent": {"timeout_s": 10}}, {"say": 1.6}, {"wait_for_agent": {"timeout_s": 10}}]
+_TALK: Final = [{"wait_for_agent": {"timeout_s": 60}}, {"say": 1.6}, {"wait_for_agent": {"timeout_s": 60}}]
 CALLER_HANGS_UP: Final = {"steps": [*_TALK, "hang_up"], "seed": 7}
 # The example agent hangs up when it hears `#`.
-AGENT_HANGS_UP: Final = {"steps": [*_TALK, {"press": "#"}, {"stay_until_hung_up": 10}], "seed": 8}
+AGENT_HANGS_UP: Final = {"steps": [*_TALK, {"press": "#"}, {"stay_until_hung_up": 60}], "seed": 8}
 
 
 def credentials(home: Path) -> dict[str, dict[str, str]]:
