@@ -72,10 +72,10 @@ class Call:
             ), at,
         )  # fmt: skip
 
-    def received(self, at: float = 0.0) -> AnyEvent:
+    def received(self, at: float = 0.0, workflow_id: str | None = "workflow-1") -> AnyEvent:
         return self.event(
             CallReceived(
-                workflow_run_id=self.run, workflow_id="workflow-1", user_id=self.user, configuration_id="conf-1",
+                workflow_run_id=self.run, workflow_id=workflow_id, user_id=self.user, configuration_id="conf-1",
                 provider=self.provider, account=self.account, provider_call_id=self.call_id,
                 from_number="+14155550199", to_number="+14155550100",
             ), at,

@@ -545,5 +545,21 @@ def test_instructions_to_hang_up_that_follow_an_end_are_not_its_cause() -> None:
     assert record(events).end_reason == "caller-hung-up"
 
 
+def test_a_call_without_a_workflow_is_its_owners_and_ends_with_the_reason_it_was_refused_for() -> None:
+    call = Call()
+    events = [
+        call.received(workflow_id=None),
+        call.served("hangup", 0.1, "number-without-workflow"),
+        call.status("completed", 6),
+    ]
+    found = record(events)
+    assert (found.user_id, found.workflow_id, found.from_number) == (call.user, None, "+14155550199")
+    assert (found.status.value, found.end_reason, found.end_detail) == (
+        "completed",
+        "refused",
+        "number-without-workflow",
+    )
+
+
 def test_nothing_known_is_still_a_record() -> None:
     assert words(project("run-1", Facts())) == "initiated"

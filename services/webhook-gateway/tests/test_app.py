@@ -100,6 +100,9 @@ async def test_a_call_that_nobody_takes_hears_a_sentence_and_is_told_with_the_re
 ):
     answer = await rig.twilio(**fields)
     assert rig.said(answer) == words
+    (received,) = rig.events("call.received.v1")  # it is in the call log of whoever has the account
+    assert (received.data.user_id, received.data.configuration_id) == ("u1", "c1")
+    assert received.data.workflow_id == ("w1" if reason == "number-inactive" else None)
     (served,) = rig.events("call.instructions-served.v1")
     assert (served.data.kind, served.data.reason) == ("hangup", reason)
     (audit,) = await rig.audits()

@@ -151,7 +151,7 @@ def _observe_received(event: Event[EventData], data: CallReceived) -> Facts:
         account=_text(data.account),
         provider_call_id=_text(data.provider_call_id),
         direction="inbound",
-        workflow_id=_text(data.workflow_id),
+        workflow_id=None if data.workflow_id is None else _text(data.workflow_id),
         user_id=_text(data.user_id),
         from_number=_text(data.from_number),
         to_number=_text(data.to_number),

@@ -48,24 +48,21 @@ def inbound_run(configuration: ConfigurationRecord, call: CallRequest) -> str:
 
 
 def received(route: Route, call: CallRequest, run: str, time: datetime) -> list[Event[EventData]]:
-    """What an inbound call's webhook says: the call is there (if it belongs to a workflow), and its own
-    status."""
+    """What an inbound call's webhook says: the call is there, and its own status."""
     configuration = route.configuration
-    facts: list[Event[EventData]] = []
-    if route.workflow is not None:
-        data = CallReceived(
-            workflow_run_id=run,
-            workflow_id=route.workflow.workflow_id,
-            user_id=configuration.user_id,
-            configuration_id=configuration.configuration_id,
-            provider=configuration.provider,
-            account=configuration.account,
-            provider_call_id=call.provider_call_id,
-            conversation_id=call.conversation_id,
-            from_number=call.from_number,
-            to_number=call.to_number,
-        )
-        facts.append(_event(data, run, time))
+    data = CallReceived(
+        workflow_run_id=run,
+        workflow_id=None if route.workflow is None else route.workflow.workflow_id,
+        user_id=configuration.user_id,
+        configuration_id=configuration.configuration_id,
+        provider=configuration.provider,
+        account=configuration.account,
+        provider_call_id=call.provider_call_id,
+        conversation_id=call.conversation_id,
+        from_number=call.from_number,
+        to_number=call.to_number,
+    )
+    facts = [_event(data, run, time)]
     if call.status is not None:
         status = StatusReported(
             workflow_run_id=run,

@@ -82,10 +82,11 @@ class CallRequested(CallEventData):
 
 
 class CallReceived(CallEventData):
-    """An inbound call arrived, was verified, and belongs to a workflow. The run exists from here on."""
+    """An inbound call arrived and was verified. The run exists from here on. `workflow_id` is None when the call belongs to no
+    workflow: it is told so and ended."""
 
     TYPE: ClassVar[str] = "call.received.v1"
-    workflow_id: str
+    workflow_id: str | None
     user_id: str
     configuration_id: str
     provider: str
