@@ -150,7 +150,10 @@ async def test_a_pace_above_the_accounts_limit_finds_its_way(board: Board, carri
         account.add_number(f"+1415555{8000 + index}")
         await board.add(main, f"+1415555{8000 + index}")
     settings = replace(HASTY, retry_s=0.2)
-    working = board.reconciler(settings, rest_of=registry.rest, url=carrier.base_url, rate_per_s=50)
+    one_by_one = RequestSettings(concurrency=1, timeout_s=5, deadline_s=5)
+    working = board.reconciler(
+        settings, rest_of=registry.rest, url=carrier.base_url, rate_per_s=50, requests=one_by_one
+    )
     async with running(working), asyncio.timeout(60):
         while set(await board.states()) != {"synced"}:
             await asyncio.sleep(0.05)
