@@ -20,7 +20,7 @@ from playwright.async_api import (
 from offhook_dev.stack import repository
 
 # Two busy cores: patience costs nothing where things are well.
-PATIENCE_MS: Final = 15_000
+PATIENCE_MS: Final = 60_000
 # A form that is refused, a page that is somebody else's: the browser mentions each answer of an error status.
 _ANSWER_TOLD: Final = re.compile(r"^Failed to load resource: the server responded with a status of 4\d\d")
 # What a navigation does to requests of the page that is left.

@@ -256,7 +256,7 @@ class Stream:
 
     async def hears_the_agent(self) -> None:
         """Returns when audio has come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for message in self.socket:
                 if isinstance(message, bytes) or '"media"' in message:
                     return
@@ -265,7 +265,7 @@ class Stream:
     async def closed(self) -> int | None:
         """The code the bridge closes with."""
         protocol = self.socket.protocol
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while protocol.close_rcvd is None and protocol.state is not State.CLOSED:
                 await asyncio.sleep(0.02)
         return protocol.close_rcvd.code if protocol.close_rcvd is not None else None

@@ -129,7 +129,7 @@ async def test_calling_rules_are_ticked_on_a_page_and_keep_calls_from_being_plac
     await person.open(f"/workflows/{workflow}")
     field = person.page.locator("[data-field=to] .field-error")
     # call-tracker knows of the rules a moment later.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             await press_call(person, to)
             either = field.or_(person.page.get_by_text("Ended: busy"))

@@ -65,7 +65,7 @@ class Attack:
 
     async def agent_has_heard(self, run: str, ms: float) -> float:
         """How much the agent heard, once that is at least `ms`."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.witness.heard_ms(run) < ms:
                 await asyncio.sleep(0.02)
         return self.witness.heard_ms(run)
@@ -568,13 +568,13 @@ async def raw(carrier: RogueCarrier, request: str, until: bytes | None = None) -
     reader, writer = await asyncio.open_connection("localhost", carrier.port, ssl=carrier.trust)
     try:
         writer.write(request.encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return await (reader.readuntil(until) if until else reader.read())
     finally:
         writer.close()
 
 
 async def keys_arrive(attack: Attack, run: str, expected: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while attack.witness.digits.get(run, "") != expected:
             await asyncio.sleep(0.02)

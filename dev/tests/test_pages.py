@@ -66,7 +66,7 @@ class Office:
 
     async def synced(self, number: Number) -> None:
         """Wait until the number at the provider leads here."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while number.voice_url.partition("#")[0] != self.installation.inbound:
                 await asyncio.sleep(0.05)
 
@@ -380,6 +380,10 @@ async def test_a_paused_configuration_refuses_calls_politely(
     await operator.press("Pause")
     await operator.sees("This configuration is paused")
     await operator.shots("configuration-paused")
+    # The gateway knows of it a moment later; until then calls are answered.
+    async with asyncio.timeout(60):
+        while not (await installation.ring("twilio", number.phone_number, HangUp()).task).said:
+            pass
     report = await installation.ring("twilio", number.phone_number, StayUntilHungUp(20)).task
     assert [sentence[:12] for sentence in report.said] == ["We are sorry"]
     assert report.streams == 0
@@ -407,7 +411,7 @@ async def test_deleting_asks_first_and_puts_back_what_was_there(office: Office, 
     await operator.press("Delete")
     await operator.heading("Telephony configurations")
     await operator.sees("Short-lived account is deleted.")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while number.voice_url != OLD:
             await asyncio.sleep(0.05)
 

@@ -33,12 +33,14 @@ async def offhook(installation: Installation, *arguments: str) -> str:
 
 
 def client(installation: Installation, **options: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=installation.stack.address.http_url, trust_env=False, **options)
+    return httpx.AsyncClient(
+        base_url=installation.stack.address.http_url, timeout=30, trust_env=False, **options
+    )
 
 
 async def until(asking: httpx.AsyncClient, status: int) -> None:
     """Wait until both services answer so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for path in (NUMBER_SYNC, CALL_TRACKER):
             while (await asking.get(path)).status_code != status:
                 await asyncio.sleep(0.05)
@@ -89,7 +91,7 @@ async def test_a_live_page_is_not_cut_where_an_answer_of_the_api_would_be(instal
     headers = {"Authorization": f"Bearer {installation.stack.address.api_key}", "Accept": "text/event-stream"}
     began = time.monotonic()
     async with (
-        client(installation, headers=headers, timeout=30) as page,
+        client(installation, headers=headers) as page,
         page.stream("GET", "/telephony-configurations/live") as stream,
     ):
         assert stream.status_code == 200

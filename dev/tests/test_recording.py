@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.asyncio(loop_scop
 
 _FRAME_S: Final = 0.02
 _LOUD: Final = 500.0  # of 32768, root mean square: well above silence, well below a voice
-_STORED_WITHIN_S: Final = 60.0
+_STORED_WITHIN_S: Final = 180.0
 
 Frames = npt.NDArray[np.bool_]
 

@@ -53,7 +53,7 @@ INBOUND: Final[Mapping[Kind, int]] = {
 RINGS_S: Final = 0.6
 RING_TIMEOUT_S: Final = 5
 _TALK: Final = Caller((Wait(0.8), HangUp()))
-_STAY: Final = Caller((StayUntilHungUp(90.0),))
+_STAY: Final = Caller((StayUntilHungUp(150.0),))
 _DEAF: Final = 0.1
 """The share of calls of which no callback arrives at all."""
 
