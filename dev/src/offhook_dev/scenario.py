@@ -121,6 +121,9 @@ class Api:
         return body
 
 
+_WORKFLOW: Final = "Demo"
+
+
 class Scenario:
     """Sets up two accounts with a number each and one workflow, then makes the four calls at once."""
 
@@ -138,40 +141,32 @@ class Scenario:
         ]
 
     async def set_up(self, credentials: dict[str, dict[str, str]]) -> None:
-        """Workflow, configurations and numbers over the API, as an operator would, unless they are there already."""
-        if known := (await self.api.get("/workflows"))["workflows"]:
-            self.workflow_id = known[0]["workflow_id"]
+        """Workflow, configurations and numbers over the API, as an operator would: those that are missing. With workflows,
+        but not this one, there is another person's set-up, which is left alone."""
+        workflows = (await self.api.get("/workflows"))["workflows"]
+        workflow = next((each for each in workflows if each["name"] == _WORKFLOW), None)
+        if workflows and workflow is None:
             return
-        workflow = await self.api.post(
-            "/workflows",
-            {
-                "name": "Demo",
+        if workflow is None:
+            wanted = {
                 "agent_url": self._stack.address.agent_url,
                 "agent_protocol": "pcm",
                 "sample_rate": 16000,
-            },
-        )
+            }
+            workflow = await self.api.post("/workflows", {"name": _WORKFLOW, **wanted})
         self.workflow_id = workflow["workflow_id"]
+        known = (await self.api.get("/telephony-configurations"))["configurations"]
         for provider, number in NUMBERS.items():
-            configuration = await self.api.post(
-                "/telephony-configurations",
-                {
-                    "name": f"{provider} (simulated)",
-                    "provider": provider,
-                    "credentials": credentials[provider],
-                },
-            )
-            identity = configuration["configuration_id"]
-            self.configurations[provider] = identity
-            await self.api.post(
-                f"/telephony-configurations/{identity}/phone-numbers",
-                {
-                    "number": number,
-                    "label": "demo",
-                    "workflow_id": self.workflow_id,
-                    "default_caller_id": True,
-                },
-            )
+            name = f"{provider} (simulated)"
+            configuration = next((each for each in known if each["name"] == name), None)
+            if configuration is None:
+                wanted = {"name": name, "provider": provider, "credentials": credentials[provider]}
+                configuration = await self.api.post("/telephony-configurations", wanted)
+            identity = self.configurations[provider] = configuration["configuration_id"]
+            numbers = f"/telephony-configurations/{identity}/phone-numbers"
+            if not (await self.api.get(numbers))["phone_numbers"]:
+                wanted = {"number": number, "workflow_id": self.workflow_id}
+                await self.api.post(numbers, {**wanted, "label": "demo", "default_caller_id": True})
         # A call that comes sooner would be told that its number is unknown.
         await self._stack.caught_up(
             {CONFIGURATIONS: len(NUMBERS), NUMBER_RECORDS: len(NUMBERS), WORKFLOWS: 1}, within_s=60.0

@@ -142,7 +142,7 @@ class Stack:
         assert self._kafka_bootstrap is not None
         assert self._redis_url is not None
 
-        agent_port = free_port()
+        agent_port = self._agent_port()
         self.address = Address(
             http_url=f"http://localhost:{port}",
             public_url=self._public_url or f"https://localhost:{port}",
@@ -170,6 +170,18 @@ class Stack:
         if self._replicas is not None:
             for service in SERVICES:
                 await routed(self._edge_admin, service, self._ports(service))
+
+    def _agent_port(self) -> int:
+        """That of the last start: a workflow that was made then names it. Raises `DevError`."""
+        kept = self._home / "agent-port"
+        port = int(kept.read_text()) if kept.exists() else free_port()
+        if not port_is_free(port):
+            raise DevError(
+                f"port {port} is in use by another program, and workflows of {self._home} name it as their agent's."
+                " Stop that program, or remove that folder to begin anew."
+            )
+        kept.write_text(str(port))
+        return port
 
     def instance(self, service: str, env: Mapping[str, str] | None = None) -> Program:
         """One more instance of a service, not started and with nothing sent to it. The first one has the service's name."""
