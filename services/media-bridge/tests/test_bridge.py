@@ -602,7 +602,7 @@ async def test_twilios_stream_is_closed_when_the_command_has_not_ended_the_call(
         await caller.hang_up()
     elif who_ends_it != "nobody":
         assert not caller.closed.is_set()
-        refused = HangUpNotice(workflow_run_id=rig.twilio_run(), reason="busy")
+        refused = HangUpNotice(workflow_run_id=rig.twilio_run(), configuration_id="c1", reason="busy")
         event = new_event(refused, source="/test", time=datetime.now(UTC), subject=rig.twilio_run())
         await rig.bus.publish(CALL_NOTICES, event)
     assert await caller.ends() == 1000
@@ -619,10 +619,15 @@ async def test_a_hang_up_that_the_provider_did_not_do_ends_with_the_stream(
     await connection.hears("start")
     (started,) = await rig.tells(MediaStarted)
     run = started.workflow_run_id
-    refused = HangUpNotice(workflow_run_id=run, reason="credentials")
-    await rig.bus.publish(
-        CALL_NOTICES, new_event(refused, source="/test", time=datetime.now(UTC), subject=run)
-    )
+    configuration = "c1" if provider == "twilio" else "c3"
+    for named in (None, "of-somebody-else", configuration):
+        assert not caller.closed.is_set()
+        refused = HangUpNotice(workflow_run_id=run, configuration_id=named, reason="credentials")
+        await rig.bus.publish(
+            CALL_NOTICES, new_event(refused, source="/test", time=datetime.now(UTC), subject=run)
+        )
+        if named != configuration:
+            await rig.bus.settle()
     assert await caller.ends() == 1000
     assert await marked(redis_url, f"offhook:ended:{run}")
     assert await connection.hears("stop") == {"event": "stop", "reason": "caller-hangup"}

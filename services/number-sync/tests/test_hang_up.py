@@ -112,7 +112,7 @@ async def test_ending_a_call_is_tried_again_whatever_became_of_the_answer(
         told = [row for row in await outbox.pending(connection) if row.topic == CALL_NOTICES.name]
     # The bridge that has the call need not wait for this: it is told at the first refusal, and once.
     assert [decode(row.value.encode(), row.headers).data for row in told] == [
-        HangUpNotice(workflow_run_id="run1", reason="unknown-outcome")
+        HangUpNotice(workflow_run_id="run1", configuration_id=desk.configuration_id, reason="unknown-outcome")
     ]
 
 

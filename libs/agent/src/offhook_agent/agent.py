@@ -138,10 +138,12 @@ class Agent:
                 task.cancel()
             await asyncio.wait({talking, listening})
         # What was registered for single events fails in `listening`.
-        failures = [task.exception() for task in (listening, talking) if not task.cancelled()]
-        failure = next((each for each in failures if each is not None), None)
-        if failure is not None and not isinstance(failure, CallEnded | ConnectionClosed):
-            _log.error("the agent failed in call %s", call.workflow_run_id, exc_info=failure)
+        ends = [task.exception() for task in (listening, talking) if not task.cancelled()]
+        faults = [
+            end for end in ends if end is not None and not isinstance(end, CallEnded | ConnectionClosed)
+        ]
+        if faults:
+            _log.error("the agent failed in call %s", call.workflow_run_id, exc_info=faults[0])
             await connection.close(1011, "the agent failed")
             return
         with contextlib.suppress(ConnectionClosed):

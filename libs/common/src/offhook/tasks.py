@@ -13,7 +13,9 @@ class EndlessTasks:
     """A process's endless tasks. A fault that ends one is logged at once, and is a problem of the process from then on:
     nothing but a new process begins it again."""
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = "restart the process") -> None:
+        """`remedy` is what an operator shall do."""
+        self._remedy = remedy
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -24,7 +26,7 @@ class EndlessTasks:
 
     def problems(self) -> Iterable[str]:
         """Those that have ended, in sentences; nothing once they were told to."""
-        return [f"{task.get_name()} has stopped: restart the process" for task in self._tasks if task.done()]
+        return [f"{task.get_name()} has stopped: {self._remedy}" for task in self._tasks if task.done()]
 
     async def stop(self) -> None:
         """End them and wait until they have."""

@@ -257,7 +257,7 @@ class TwilioLink:
             }
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
         fitting = {name: text for name, text in texts.items() if len(name) + len(text) <= _MAX_PARAMETER}
-        self.left_out = tuple(texts.keys() - fitting.keys())
+        self.left_out = tuple(name for name in texts if name not in fitting)
         return fitting
 
 

@@ -24,7 +24,7 @@ from media_bridge.facts import Teller
 from media_bridge.records import Records
 from media_bridge.settings import BridgeSettings
 from media_bridge.shared_state import SharedState
-from media_bridge.taps import TapWriter
+from media_bridge.taps import RESTART_WHEN_EMPTY, TapWriter
 from offhook.bus.hops import heard
 from offhook.events import Event, EventData
 from offhook.http import ListenError
@@ -87,7 +87,7 @@ class Bridge:
         self._empty.set()
         self._bound: socket.socket | None = None
         self._listener: asyncio.Server | None = None
-        self._endless = EndlessTasks()
+        self._endless = EndlessTasks(RESTART_WHEN_EMPTY)
 
     # --- life
     # -----------------------------------------------------------------------------------------------------

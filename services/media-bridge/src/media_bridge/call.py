@@ -118,13 +118,13 @@ class Call(MessageSocket):
 
     def take_notice(self, notice: EventData) -> None:
         """News of this call, most of them for its agent."""
-        if isinstance(notice, HangUpNotice):
-            self._not_ended.set()
-            if self._facts is not None:
+        if self._control is not None and self._facts is not None:
+            if not isinstance(notice, HangUpNotice):
+                self._control.take_notice(notice)
+            elif self._facts.runs_through(notice.configuration_id or ""):
                 # Whoever ordered it: the provider did not do it, so the stream's end has to.
+                self._not_ended.set()
                 self.end(HANG_UP_ORDERED)
-        elif self._control is not None:
-            self._control.take_notice(notice)
         elif len(self._early_notices) < _MAX_EARLY_NOTICES:
             # The session begins, and may have read already what is known of the call.
             self._early_notices.append(notice)
@@ -333,7 +333,7 @@ class Call(MessageSocket):
             message_end=cast(pcm.MessageEnd | None, _word(prior.message_end, pcm.MessageEnd)),
         )
         for notice in self._early_notices:
-            self._control.take_notice(notice)
+            self.take_notice(notice)
         facts.media_started()
         if self._tap is not None:
             self._tap.identify(started.stream_id, claim.epoch)
@@ -352,7 +352,6 @@ class Call(MessageSocket):
             trace=self._trace,
             exemplar=self._exemplar,
         )
-
         agents = asyncio.create_task(
             keeper.run(transferred=transfer is not None), name=f"agent of {self.workflow_run_id}"
         )
@@ -416,7 +415,10 @@ class Call(MessageSocket):
             elif self._admission.adapter.closing_is_a_fault:
                 await _first_of(self.gone, self._not_ended)
         elif ending is HANG_UP_ORDERED:
-            await state.mark_ended(run)
+            if not await state.mark_ended(run):
+                _log.warning(
+                    "hang-up-not-marked", hint="without Redis the carrier may come back for instructions"
+                )
         elif ending is AGENT_JOINED:
             await state.mark_join(run)
         elif ending is AGENT_UNREACHABLE:

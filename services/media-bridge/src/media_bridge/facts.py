@@ -128,6 +128,10 @@ class SessionFacts:
         """Whether the call is one of this account."""
         return (self._configuration.provider, self._configuration.account) == (provider, account)
 
+    def runs_through(self, configuration_id: str) -> bool:
+        """Whether this configuration has the call."""
+        return self._configuration.configuration_id == configuration_id
+
     def media_started(self) -> None:
         self._event(
             MediaStarted(

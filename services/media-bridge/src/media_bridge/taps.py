@@ -25,6 +25,7 @@ from offhook.topics import MEDIA_TAPS
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
+RESTART_WHEN_EMPTY: Final = "end this process when its calls have ended"
 _RETRY_S: Final = 1.0
 
 
@@ -44,7 +45,7 @@ class TapWriter:
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._endless = EndlessTasks()
+        self._endless = EndlessTasks(RESTART_WHEN_EMPTY)
 
     def start(self) -> None:
         self._endless.start(self._send(), "tap writer")

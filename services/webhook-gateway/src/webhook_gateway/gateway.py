@@ -34,14 +34,10 @@ from offhook.topics import CALL_EVENTS, CALL_NOTICES
 from webhook_gateway import facts
 from webhook_gateway.arrivals import Arrival, Kind, Outcome, Target
 from webhook_gateway.audit import AuditTrail
-from webhook_gateway.call_urls import (
-    media_leg_of,
-)
+from webhook_gateway.call_urls import media_leg_of
 from webhook_gateway.directory import Records
 from webhook_gateway.instructing import AskingCall, Instructor
-from webhook_gateway.policy import (
-    route_run,
-)
+from webhook_gateway.policy import route_run
 from webhook_gateway.refusals import Refusal
 from webhook_gateway.shared_state import SharedState, Use, digest
 from webhook_gateway.verification import Proven, Refused, Verifier

@@ -35,7 +35,9 @@ class DigitsNotice(CallEventData):
 
 
 class HangUpNotice(CallEventData):
-    """The provider has not ended the call when it was asked to: the bridge ends the stream instead."""
+    """The provider has not ended the call when it was asked to: the bridge ends the stream instead. `configuration_id` is
+    what the order names: it is not about a call that runs through another one."""
 
     TYPE: ClassVar[str] = "notice.hangup.v1"
+    configuration_id: str | None = None
     reason: str

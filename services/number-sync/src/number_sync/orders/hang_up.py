@@ -67,7 +67,9 @@ async def failed(connection: AsyncConnection, command: Command, reason: GiveUpEr
 
 async def _tell_bridge(connection: AsyncConnection, command: Command, reason: str, now: int) -> None:
     """It need not wait for the provider any longer: it has another way to end the call."""
-    notice = HangUpNotice(workflow_run_id=command.run_id, reason=reason)
+    notice = HangUpNotice(
+        workflow_run_id=command.run_id, configuration_id=command.data.configuration_id, reason=reason
+    )
     identity = ("hang-up-notice", command.command_id)
     await notify(connection, notice, identity, traceparent=command.traceparent, now=now)
 
