@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -122,6 +123,11 @@ class Api:
 
 
 _WORKFLOW: Final = "Demo"
+_DEMO_AGENT: Final = re.compile(r"ws://127\.0\.0\.1:\d+")
+
+
+def _numbers_of(configuration: Mapping[str, Any]) -> str:
+    return f"/telephony-configurations/{configuration['configuration_id']}/phone-numbers"
 
 
 class Scenario:
@@ -140,33 +146,42 @@ class Scenario:
             DemoCall("vonage", "outbound", "callee"),
         ]
 
-    async def set_up(self, credentials: dict[str, dict[str, str]]) -> None:
+    async def set_up(self, credentials: dict[str, dict[str, str]], *, agent_moved: bool = False) -> None:
         """Workflow, configurations and numbers over the API, as an operator would: those that are missing. With workflows,
-        but not this one, there is another person's set-up, which is left alone."""
+        but not this one, there is another person's set-up, which is left alone. `agent_moved`: a workflow that is there
+        names the demo's agent by an address it does not have any more."""
         workflows = (await self.api.get("/workflows"))["workflows"]
         workflow = next((each for each in workflows if each["name"] == _WORKFLOW), None)
         if workflows and workflow is None:
             return
+        agent_url = self._stack.address.agent_url
         if workflow is None:
-            wanted = {
-                "agent_url": self._stack.address.agent_url,
-                "agent_protocol": "pcm",
-                "sample_rate": 16000,
-            }
+            wanted = {"agent_url": agent_url, "agent_protocol": "pcm", "sample_rate": 16000}
             workflow = await self.api.post("/workflows", {"name": _WORKFLOW, **wanted})
+        elif agent_moved and _DEMO_AGENT.fullmatch(workflow["agent_url"]):
+            await self.api.patch(f"/workflows/{workflow['workflow_id']}", {"agent_url": agent_url})
         self.workflow_id = workflow["workflow_id"]
         known = (await self.api.get("/telephony-configurations"))["configurations"]
+        # Whatever its owner calls a configuration by now: where the number is, nothing is missing.
+        placed = {
+            number["number"]: configuration["configuration_id"]
+            for configuration in known
+            for number in (await self.api.get(_numbers_of(configuration)))["phone_numbers"]
+        }
         for provider, number in NUMBERS.items():
+            if number in placed:
+                self.configurations[provider] = placed[number]
+                continue
             name = f"{provider} (simulated)"
             configuration = next((each for each in known if each["name"] == name), None)
             if configuration is None:
                 wanted = {"name": name, "provider": provider, "credentials": credentials[provider]}
                 configuration = await self.api.post("/telephony-configurations", wanted)
-            identity = self.configurations[provider] = configuration["configuration_id"]
-            numbers = f"/telephony-configurations/{identity}/phone-numbers"
-            if not (await self.api.get(numbers))["phone_numbers"]:
-                wanted = {"number": number, "workflow_id": self.workflow_id}
-                await self.api.post(numbers, {**wanted, "label": "demo", "default_caller_id": True})
+            self.configurations[provider] = configuration["configuration_id"]
+            wanted = {"number": number, "workflow_id": self.workflow_id}
+            await self.api.post(
+                _numbers_of(configuration), {**wanted, "label": "demo", "default_caller_id": True}
+            )
         # A call that comes sooner would be told that its number is unknown.
         await self._stack.caught_up(
             {CONFIGURATIONS: len(NUMBERS), NUMBER_RECORDS: len(NUMBERS), WORKFLOWS: 1}, within_s=60.0

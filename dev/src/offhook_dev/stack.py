@@ -66,7 +66,7 @@ class Stack:
     and metrics, by name.
     `carriers` are REST base URLs by provider, to use a simulator instead of the real Twilio and Vonage; `carrier_ca` is the
     simulator's CA. `database_urls` by service replaces the embedded SQLite files. With `recorder`, calls of workflows that
-    ask for it are recorded.
+    ask for it are recorded. `agent_moved`, once it runs: the agent has a port that no earlier start gave it.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Stack:
         self._env: dict[str, str] = {}
         self._instances: dict[str, int] = {}
         self._edge_admin = free_port()
+        self.agent_moved = False
         self.address: Address
 
     async def __aenter__(self) -> Self:
@@ -174,7 +175,8 @@ class Stack:
     def _agent_port(self) -> int:
         """That of the last start: a workflow that was made then names it. Raises `DevError`."""
         kept = self._home / "agent-port"
-        port = int(kept.read_text()) if kept.exists() else free_port()
+        self.agent_moved = not kept.exists()
+        port = free_port() if self.agent_moved else int(kept.read_text())
         if not port_is_free(port):
             raise DevError(
                 f"port {port} is in use by another program, and workflows of {self._home} name it as their agent's."

@@ -156,7 +156,7 @@ async def supervise(home: Path, port: int, public_url: str | None, tunnel: str |
         async with stack:
             if carrier is not None:
                 scenario = Scenario(stack)
-                await scenario.set_up(credentials(home))
+                await scenario.set_up(credentials(home), agent_moved=stack.agent_moved)
                 await scenario.api.close()
             programs = [*stack.servers.values(), *([carrier] if carrier else [])]
             state: dict[str, Any] = asdict(stack.address) | {
