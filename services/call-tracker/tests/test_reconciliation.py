@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 from events_of_calls import NOON, Call
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from call_tracker.joining import gather
 from call_tracker.lifecycle import project
 from call_tracker.reconciliation import LeaseKeeper, Reconciliation, ask_about
 from call_tracker.silence import GIVE_UP_S, SILENCE_S, Stage
-from call_tracker.store import Database, Outbox, Store, StoreUnavailable
+from call_tracker.store import Database, Outbox, Store, StoreUnavailable, calls
 from call_tracker.tracker import Tracker
 from offhook.call_leases import LEASE_S, ORPHANED_S, CallLeases, Full, Granted, Scope
 from offhook.events import CallObserved, CallStatus, Event, EventData, Observe
@@ -143,18 +145,42 @@ async def test_what_another_account_says_of_a_call_does_not_put_off_the_question
     assert len(await service.questions()) == 1
 
 
+@pytest.mark.real
+async def test_a_call_that_is_looked_up_while_another_account_speaks_of_it_is_not_looked_up_again(
+    postgres_url: str, redis: SharedRedis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_url)  # SQLite has one writer, so nobody looks meanwhile
+    await database.migrate()
+    service = Service(database, clock, redis)
+    await service.store.apply(SILENT)
+    clock.go_on(AFTER_AUDIO_S)
+    read = calls._read
+    asked: list[list[Observe]] = []
+
+    async def read_while_somebody_looks(connection: AsyncConnection, runs: list[str]) -> dict[str, Any]:
+        held = await read(connection, runs)
+        asked.append(await service.questions())
+        return held
+
+    monkeypatch.setattr(calls, "_read", read_while_somebody_looks)
+    await service.store.apply([Call(account="AC666", call_id="CA666").status("ringing", 60)])
+    asked.append(await service.questions())
+    await database.close()
+    assert [len(questions) for questions in asked if questions] == [1]
+
+
 async def test_processes_that_look_at_once_ask_once(
     database: Database, clock: Clock, redis: SharedRedis, service: Service
 ) -> None:
     other = Service(database, clock, redis)
-    calls = [Call(run=f"run-{number}", call_id=f"CA{number}") for number in range(8)]
-    for call in calls:
+    silent = [Call(run=f"run-{number}", call_id=f"CA{number}") for number in range(8)]
+    for call in silent:
         await service.store.apply([call.received(), call.media_stopped(9)])
     clock.go_on(AFTER_AUDIO_S)
     await asyncio.gather(*(one.reconciliation.look() for one in (service, other, service, other)))
     await service.outbox.drain()
     asked = [data.workflow_run_id for _, data in service.broker.published if isinstance(data, Observe)]
-    assert sorted(asked) == sorted(call.run for call in calls)
+    assert sorted(asked) == sorted(call.run for call in silent)
 
 
 async def test_after_a_start_whatever_lives_is_asked_about_soon(service: Service, clock: Clock) -> None:
@@ -208,6 +234,14 @@ async def test_leases_of_live_calls_are_kept_and_those_of_ended_ones_are_not(
     assert await keeper.renew() == 0
     clock.go_on(LEASE_S + 1)
     assert await service.leases.acquire("run-2", both, clock()) == Granted()
+
+
+async def test_a_call_that_was_never_admitted_takes_no_place(service: Service, clock: Clock) -> None:
+    user = Scope("user", "user-1", max_concurrent=1)
+    keeper = LeaseKeeper(service.store, service.leases, clock, lambda: True)
+    await service.store.apply([CALL.received(workflow_id=None), CALL.status("ringing", 0.1)])
+    assert await keeper.renew() == 0
+    assert await service.leases.held(user, clock()) == 0
 
 
 async def test_after_an_outage_a_lease_is_nobodys_only_when_there_was_time_to_read_whose_it_is(

@@ -213,6 +213,17 @@ async def test_a_kept_request_is_handed_to_the_gateway_and_its_result_shown(serv
     assert "the record of the call follows" in page
 
 
+async def test_a_call_that_could_not_be_understood_says_so_and_can_be_tried_again(quick: Service) -> None:
+    real = {"kind": "call", "verified": True, "status_code": 200}
+    kept = await quick.audit(**real, reason="malformed", sealed_request="v1.k1.sealed")
+    page = (await quick.mine.get(f"/webhooks/{kept}", headers=HTML)).text
+    assert "Verified, but not taken" in page
+    assert "a caller heard an apology" in page
+    assert "Replay…" in page
+    served = await quick.audit(**real, reason=None)
+    assert 'id="replay"' not in (await quick.mine.get(f"/webhooks/{served}", headers=HTML)).text
+
+
 async def test_a_flood_of_refused_requests_pushes_out_no_verified_ones(database_url: str) -> None:
     database = Database(database_url)
     await database.migrate()

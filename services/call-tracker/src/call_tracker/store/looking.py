@@ -1,7 +1,8 @@
 """Which calls are to be looked up at their providers, claimed so that each is asked about by one process at a time.
 
 A claim is an update: it puts the next look off, and whoever updated the row asks. What is asked goes into the outbox in the
-same transaction, so a crash loses no question, and repeats none but by the next look.
+same transaction, so a crash loses no question, and repeats none but by the next look. It raises `revision`, as every update
+of a call does: who read the call before it begins anew, and does not write the former look back.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,7 +92,8 @@ async def look_at_all_that_lives(connection: AsyncConnection, patience: Patience
     at_us = patience.start_us(micros(now))
     later = CALLS.c.look_at_us.is_(None) | (CALLS.c.look_at_us > at_us)
     statement = update(CALLS).where(CALLS.c.active, later)
-    return (await connection.execute(statement.values(look_at_us=at_us, look_reason="start"))).rowcount
+    changed = {"look_at_us": at_us, "look_reason": "start", "revision": CALLS.c.revision + 1}
+    return (await connection.execute(statement.values(changed))).rowcount
 
 
 async def _claim(
@@ -101,7 +103,7 @@ async def _claim(
     statement = (
         update(CALLS)
         .where(CALLS.c.workflow_run_id == row.workflow_run_id, CALLS.c.look_at_us == row.look_at_us)
-        .values(look_at_us=next_us, looks=row.looks + 1, look_reason=None)
+        .values(look_at_us=next_us, looks=row.looks + 1, look_reason=None, revision=CALLS.c.revision + 1)
     )
     return (await connection.execute(statement)).rowcount == 1
 

@@ -237,10 +237,13 @@ class Store:
         )
 
     async def live_calls(self, *, after: str = "", limit: int = 500) -> list[LiveCall]:
-        """Calls that have not ended and whose user is known, a page in the order of their runs."""
+        """Calls that have not ended, whose user is known and which a workflow answers, a page in the order of their runs."""
         query = (
             select(CALLS.c.workflow_run_id, CALLS.c.user_id, CALLS.c.configuration_id)
             .where(CALLS.c.active, CALLS.c.user_id.is_not(None), CALLS.c.workflow_run_id > after)
+            .where(
+                CALLS.c.workflow_id.is_not(None)
+            )  # without one it was turned away: it takes nobody's place
             .order_by(CALLS.c.workflow_run_id)
             .limit(limit)
         )

@@ -93,7 +93,7 @@ _SERVED: Final[dict[str, tuple[str, str | None]]] = {
     ),
     "no-run": ("It was about no call of ours (a leg of its own, or a call placed elsewhere); nothing was to be done.", None),
     "malformed": (
-        "The provider sent something that could not be understood. It was not acknowledged.",
+        "The provider sent something that could not be understood. It was not taken in; a caller heard an apology.",
         "If it goes on, tell the developers; afterwards the request can be replayed.",
     ),
     "not-durable": (
@@ -111,7 +111,8 @@ def _of_a_real_one(entry: WebhookAudited) -> Explanation:
         entry.reason, (f"The request was real, but its call was not connected: {entry.reason}.", None)
     )
     kind: Kind = "bad" if entry.status_code >= 400 else ("info" if remedy is None else "warning")
-    title = "Verified, but not taken" if entry.status_code >= 400 else "Verified, but not connected"
+    taken = entry.status_code < 400 and entry.reason != "malformed"
+    title = "Verified, but not connected" if taken else "Verified, but not taken"
     if entry.reason == "no-run":
         title = "Verified"
     return Explanation(kind, title, sentence + again, remedy)
