@@ -70,6 +70,25 @@ def test_a_call_that_was_not_dialled_says_why_and_what_to_do(code: str, happened
     assert remedy in (told.explanation.remedy or "")
 
 
+@pytest.mark.parametrize(
+    ("word", "happened", "remedy"),
+    [
+        ("number-unknown", "no configuration of this account has", "import the account's numbers"),
+        ("number-without-workflow", "No workflow answers the number", "Give the number a workflow"),
+        ("configuration-paused", "paused", "Resume"),
+        ("dawn", "refused the call", "events below name the reason"),
+    ],
+)
+def test_a_call_that_was_refused_says_why_and_what_to_do(word: str, happened: str, remedy: str) -> None:
+    call = Call()
+    told = seen(
+        [call.received(workflow_id=None), call.served("hangup", 1, word), call.status("completed", 2)]
+    )
+    assert happened in told.sentence
+    assert told.explanation is not None
+    assert remedy in (told.explanation.remedy or "")
+
+
 def test_the_sentence_says_who_ended_it_and_after_how_long() -> None:
     assert seen(Call().twilio_outbound()).sentence == "+1 415-555-0199 hung up after 6.0 s."
     call = Call()

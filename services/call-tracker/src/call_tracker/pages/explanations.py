@@ -1,11 +1,12 @@
 """Why a call ended, in words: one sentence for the top of its page, and what to do where something went wrong. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
 from call_tracker.pages.wording import duration, parsed, readable, since_ms
+from call_tracker.webhook_log.explanation import SERVED
 from offhook.events import TERMINAL_STATUSES, CallStatus, Party
 from offhook.records import CallState
 
@@ -56,8 +57,8 @@ EXPLANATIONS: Final[Mapping[str, Explanation]] = {
     "refused": Explanation(
         "Refused by Offhook",
         "bad",
-        "Offhook refused the call before it was connected: the number or its configuration is paused or inactive, or a"
-        " limit was reached.",
+        "Offhook refused the call before it was connected: the number is unknown, inactive or has no workflow, its"
+        " configuration is paused, or a limit was reached.",
         "Check that the number is active and has a workflow, that its configuration is not paused, and how many calls at"
         " once the configuration allows. The events below name the reason.",
     ),
@@ -187,6 +188,9 @@ def explanation(end_reason: str | None, end_detail: str | None = None) -> Explan
     if end_reason == "dial-failed" and (said := NOT_DIALLED.get(end_detail or "")) is not None:
         return said
     known = EXPLANATIONS.get(end_reason)
+    if known is not None and end_reason == "refused" and end_detail in SERVED:
+        happened, remedy = SERVED[end_detail]
+        return replace(known, happened=happened, remedy=remedy or known.remedy)
     return known or Explanation(end_reason.replace("-", " ").capitalize(), "info", _UNKNOWN.happened)
 
 

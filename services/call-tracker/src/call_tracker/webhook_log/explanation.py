@@ -49,7 +49,7 @@ def explain(entry: WebhookAudited, around: Surroundings) -> Explanation:
 
 # Not "the provider": whoever has the account's secret can sign for any host.
 _SIGNED_BY: Final = "whoever has the account's secret, which is the provider as a rule, signed that address."
-_SERVED: Final[dict[str, tuple[str, str | None]]] = {
+SERVED: Final[dict[str, tuple[str, str | None]]] = {
     "number-unknown": (
         "The call was for a number that no configuration of this account has, so the caller heard an apology.",
         "Add the number to the configuration, or import the account's numbers.",
@@ -101,13 +101,14 @@ _SERVED: Final[dict[str, tuple[str, str | None]]] = {
         "Look at Kafka, and at the disk of the gateway.",
     ),
 }  # fmt: skip
+"""The gateway's words for real requests whose calls were not connected: what happened, and what to do."""
 
 
 def _of_a_real_one(entry: WebhookAudited) -> Explanation:
     again = " The provider had sent it before: this was its retry." if entry.repeated else ""
     if entry.reason is None:
         return Explanation("good", "Verified", f"The request was real, and was answered.{again}")
-    sentence, remedy = _SERVED.get(
+    sentence, remedy = SERVED.get(
         entry.reason, (f"The request was real, but its call was not connected: {entry.reason}.", None)
     )
     kind: Kind = "bad" if entry.status_code >= 400 else ("info" if remedy is None else "warning")
