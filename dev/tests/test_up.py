@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from offhook_dev import up
 from offhook_dev.ports import free_port
 from offhook_dev.simulated import NUMBERS, PERSON
+from offhook_dev.stack import Stack
 
 pytestmark = [pytest.mark.real]
 
@@ -30,7 +33,7 @@ class Terminal:
             env=self._env | env,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=400,  # more than the command gives itself
             check=False,
         )
         said = done.stdout + done.stderr
@@ -43,7 +46,7 @@ class Terminal:
         return found
 
 
-async def heard_by_a_caller(terminal: Terminal) -> int:
+def heard_by_a_caller(terminal: Terminal) -> int:
     """How many milliseconds of audio somebody hears who calls the simulated Twilio number."""
     home = terminal.var / "stack"
     command = [
@@ -56,9 +59,9 @@ async def heard_by_a_caller(terminal: Terminal) -> int:
         ),
         *("--ca", str(home / "carrier-sim" / "ca.pem"), "--from", PERSON, "--to", NUMBERS["twilio"]),
     ]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await asyncio.wait_for(process.communicate(), 120)
-    heard: int = json.loads(said)["agent_audio_ms"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    heard: int = json.loads(done.stdout)["agent_audio_ms"]
     return heard
 
 
@@ -78,6 +81,26 @@ async def test_what_is_stopped_and_started_again_takes_calls_as_before(tmp_path:
             key = {"Authorization": f"Bearer {terminal.state['api_key']}"}
             answer = await client.get(terminal.state["http_url"] + "/api/v1/workflows", headers=key)
         assert [each["agent_url"] for each in answer.json()["workflows"]] == [before["agent_url"]]
-        assert await heard_by_a_caller(terminal) > 0
+        assert await asyncio.to_thread(heard_by_a_caller, terminal) > 0
     finally:
         terminal.types("down")
+
+
+async def test_a_stack_that_is_told_to_end_while_it_starts_does_not_start_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = asyncio.Event()
+
+    class StartsForEver(Stack):
+        async def start(self) -> None:
+            starting.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(up, "Stack", StartsForEver)
+    supervising = asyncio.create_task(
+        up.supervise(tmp_path, free_port(), "https://voice.example.com", tunnel=None)
+    )
+    async with asyncio.timeout(60):
+        await starting.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await supervising

@@ -6,6 +6,7 @@ made-up accounts of the simulation. `state.json` says where things are. One stac
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -27,7 +28,9 @@ from offhook_dev.simulated import credentials, simulator, write_simulation
 from offhook_dev.stack import Stack
 
 DEFAULT_PORT: Final = 8080
-_STARTS_WITHIN_S: Final = 120.0
+# More than any one server may take to be ready, and the set-up after it.
+_STARTS_WITHIN_S: Final = 300.0
+_ENDS_WITHIN_S: Final = 120.0
 _MARK: Final = "supervise"
 
 
@@ -73,12 +76,13 @@ def down(home: Path, console: Console) -> None:
         console.print("  nothing is running")
         return
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + _ENDS_WITHIN_S
     with console.status("stopping"):
         while _supervisor(home) is not None:
             if time.monotonic() > deadline:
                 raise DevError(
-                    f"the supervisor (pid {pid}) has not ended after 60 s; see {home / 'supervisor.log'}"
+                    f"the supervisor (pid {pid}) has not ended after {_ENDS_WITHIN_S:.0f} s;"
+                    f" see {home / 'supervisor.log'}"
                 )
             time.sleep(0.1)
     console.print("  stopped; data is kept in", str(home))
@@ -125,19 +129,33 @@ def show(home: Path, console: Console) -> None:
 
 
 async def supervise(home: Path, port: int, public_url: str | None, tunnel: str | None) -> None:
-    """Run the stack until SIGTERM or SIGINT. With a `public_url`, or the metrics address of a `tunnel` that has one, the
-    real providers are used instead of the simulator.
+    """Run the stack until SIGTERM or SIGINT, which end it while it starts too. With a `public_url`, or the metrics address of
+    a `tunnel` that has one, the real providers are used instead of the simulator.
     """
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    # It stays: this process has ended when it is gone, not when this function returns and a server may be starting yet.
     (home / "supervisor.pid").write_text(str(os.getpid()))
+    running = asyncio.create_task(_run(home, port, public_url, tunnel))
+    told = asyncio.create_task(ending.wait())
+    try:
+        await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        (home / "state.json").unlink(missing_ok=True)
+
+
+async def _run(home: Path, port: int, public_url: str | None, tunnel: str | None) -> None:
+    """Start everything, and again what dies, until cancelled."""
     certificate = make_certificate(home)
     carrier = None
     if public_url is None and tunnel is None:
         carrier = simulator(home, write_simulation(home, f"https://localhost:{port}"), certificate.authority)
-        await carrier.start()
     base_url = f"https://127.0.0.1:{carrier.port}" if carrier else None
     stack = Stack(
         home,
@@ -153,6 +171,8 @@ async def supervise(home: Path, port: int, public_url: str | None, tunnel: str |
         else None,
     )
     try:
+        if carrier is not None:
+            await carrier.start()
         async with stack:
             if carrier is not None:
                 scenario = Scenario(stack)
@@ -164,23 +184,17 @@ async def supervise(home: Path, port: int, public_url: str | None, tunnel: str |
                 "tunnel": None if public_url else tunnel,
                 "number_sync_database": stack.database_url("number-sync"),
             }
-            while not ending.is_set():
+            while True:
                 for program in programs:
                     if not program.running:
                         print(f"{program.name} has ended; starting it again", flush=True)
                         await program.start()
                 state["programs"] = {program.name: program.pid for program in programs}
                 _write_state(home, state)
-                try:
-                    async with asyncio.timeout(1.0):
-                        await ending.wait()
-                except TimeoutError:
-                    continue
+                await asyncio.sleep(1.0)
     finally:
         if carrier is not None:
             await carrier.stop()
-        (home / "state.json").unlink(missing_ok=True)
-        (home / "supervisor.pid").unlink(missing_ok=True)
 
 
 def _homes(var: Path) -> tuple[Path, Path]:
@@ -213,9 +227,13 @@ def _write_state(home: Path, state: dict[str, Any]) -> None:
 def _wait_for_state(home: Path, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while not (home / "state.json").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            lines = (home / "supervisor.log").read_text(errors="replace").strip().splitlines()
+        if time.monotonic() > deadline:
             process.terminate()
+            raise DevError(
+                f"the stack has not started within {_STARTS_WITHIN_S:.0f} s; see {home / 'supervisor.log'}"
+            )
+        if process.poll() is not None:
+            lines = (home / "supervisor.log").read_text(errors="replace").strip().splitlines()
             raise DevError(lines[-1].removeprefix("✗ ") if lines else "the supervisor ended without a word")
         time.sleep(0.1)
 
