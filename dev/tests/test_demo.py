@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.real]
 def run_demo(var: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "offhook_dev", "demo"],
-        env={**os.environ, "OFFHOOK_VAR": str(var)},
+        env={**os.environ, "OFFHOOK_VAR": str(var), "OFFHOOK_CARRIER_PATIENCE": str(PATIENCE)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

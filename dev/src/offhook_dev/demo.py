@@ -20,7 +20,7 @@ from offhook_dev.errors import DevError
 from offhook_dev.kafka import KafkaServer
 from offhook_dev.ports import free_port
 from offhook_dev.scenario import STATUSES, DemoCall, Scenario
-from offhook_dev.simulated import PATIENCE, credentials, write_simulation
+from offhook_dev.simulated import credentials, write_simulation
 from offhook_dev.stack import Stack
 
 _ENDED: Final = {"completed", "busy", "no-answer", "failed", "canceled"}
@@ -126,8 +126,9 @@ def calls_table(calls: Iterable[DemoCall]) -> Table:
     return table
 
 
-async def run_demo(home: Path, console: Console) -> bool:
-    """Run the demo with its files under `home` (emptied first). Returns whether everything was right."""
+async def run_demo(home: Path, console: Console, *, patience: float = 1.0) -> bool:
+    """Run the demo with its files under `home` (emptied first). Returns whether everything was right, within the carriers'
+    time limits times `patience`."""
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     report_path = home / "report.json"
@@ -145,7 +146,7 @@ async def run_demo(home: Path, console: Console) -> bool:
             certificate = make_certificate(home / "stack")
             simulation = read(write_simulation(home, f"https://localhost:{port}"))
             config = simulation.config(
-                home=home / "carrier-sim", trust=certificate.authority, patience=PATIENCE
+                home=home / "carrier-sim", trust=certificate.authority, patience=patience
             )
             async with CarrierSim(config) as sim:
                 simulation.provision(sim)
