@@ -9,6 +9,7 @@ import pytest
 
 from offhook.bus import Bus, BusError, DeadLetter, EventTooLarge, PoisonError, consumption
 from offhook.events import DtmfReceived, Event, HangUp, encode, new_event
+from offhook.telemetry import metrics
 from offhook.telemetry.exposition import exposition
 from offhook.telemetry.tracing import call_traceparent
 from offhook.topics import DEAD_LETTERS, Topic
@@ -277,6 +278,14 @@ async def test_the_fuse_stops_a_consumer_that_finds_only_poison_and_health_says_
         (problem,) = bus.health().problems
         assert "6 records in a row were poison" in problem
         assert "headers missing" in problem
+        # What it had to read is others' now, whatever was measured while it was a member.
+        metrics.BUS_LAG.labels(topic.name, "g").set(14)
+        lag = f'offhook_bus_lag{{group="g",topic="{topic.name}"}}'
+
+        def forgotten() -> bool:
+            return bus.lag(topic) == 0 and f"{lag} 0.0" in exposition("call-tracker")[0].decode()
+
+        await eventually(forgotten)
     handled = await backend.committed("g", topic)
     assert handled < 6
     assert len(await dead_letters_of(backend, topic)) == handled

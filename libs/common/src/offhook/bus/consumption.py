@@ -165,12 +165,11 @@ class Consumption(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         log.debug("%s of %s reads %s partitions", self.group, self.topic.name, len(assigned))
 
     def measure_lag(self) -> int:
-        """How many records the assigned partitions hold beyond what was committed here. Sets the metric."""
+        """How many records the assigned partitions hold beyond what was committed here. Sets the metric: to 0 after it has
+        left the group, for what it had is others' then."""
         lag = 0
         consumer = self._consumer()
-        if consumer is None:
-            return lag
-        for partition in consumer.assignment():
+        for partition in consumer.assignment() if consumer is not None else ():
             end = consumer.highwater(partition)
             if end is not None and partition in self._committed:
                 lag += max(0, end - self._committed[partition])
