@@ -168,6 +168,27 @@ async def test_who_only_says_that_he_has_a_number_gives_way_to_the_account_that_
         assert wrong["number_id"] not in records
 
 
+async def test_who_has_imported_a_number_keeps_it_although_nobody_answers_it(
+    run_service: RunService, carrier: CarrierSim, owner: Any
+) -> None:
+    owner.add_number("+14155550001")
+    wanted = {"numbers": ["+14155550001"]}
+    async with run_service(**at(carrier)) as service:
+        bob = service.as_user("bob")
+        first, second = await configuration(bob), await configuration(service.api)
+        [kept] = (await bob.post(f"{first}/phone-numbers/import", json=wanted)).json()["imported"]
+        path = f"{first}/phone-numbers/{kept['number_id']}"
+        async with asyncio.timeout(30):
+            while (await bob.get(path)).json()["sync"]["state"] != "detached":
+                await asyncio.sleep(0.05)
+        answer = (await service.api.post(f"{second}/phone-numbers/import", json=wanted)).json()
+        assert answer["imported"] == []
+        assert "somebody else's" in answer["refused"][0]["reason"]
+        assert (await bob.get(path)).status_code == 200
+        [listed] = (await available(service.api, second))["available_numbers"]
+        assert listed["elsewhere"]
+
+
 @on_sqlite
 @pytest.mark.parametrize(
     ("fault", "status", "code", "retry_after"),

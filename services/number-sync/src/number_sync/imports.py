@@ -13,7 +13,7 @@ from number_sync.configurations import find_configuration
 from number_sync.database import Database
 from number_sync.errors import ConflictError, NumberSyncError, ProviderTroubleError
 from number_sync.inquiries import Inquiries
-from number_sync.numbers import Numbers, only_claimed
+from number_sync.numbers import Listed, Numbers, only_claimed
 from number_sync.schema import number_states, phone_numbers
 from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
@@ -129,7 +129,7 @@ class Imports:
         lines = await self._lines(user_id, configuration_id, anew=False)
         added: list[Row[Any]] = []
         refused: list[Refused] = []
-        labels: dict[str, str] = {}
+        wanted: list[Listed] = []
         for number in dict.fromkeys(numbers):
             line = lines.get(number)
             if line is None:
@@ -137,16 +137,15 @@ class Imports:
             elif not line.voice:
                 refused.append(Refused(number, "the provider says that it cannot take calls"))
             else:
-                labels[number] = _label(line)
-        wanted = list(labels)
+                wanted.append(Listed(number, _label(line), line.reference))
         for begin in range(0, len(wanted), _IN_ONE_TRANSACTION):
-            part = {number: labels[number] for number in wanted[begin : begin + _IN_ONE_TRANSACTION]}
+            part = wanted[begin : begin + _IN_ONE_TRANSACTION]
             outcomes = await self._numbers.create_many(
                 user_id, configuration_id, part, workflow_id=workflow_id
             )
-            for number, outcome in zip(part, outcomes, strict=True):
+            for each, outcome in zip(part, outcomes, strict=True):
                 if isinstance(outcome, NumberSyncError):
-                    refused.append(Refused(number, str(outcome)))
+                    refused.append(Refused(each.e164, str(outcome)))
                 else:
                     added.append(outcome)
         return added, refused

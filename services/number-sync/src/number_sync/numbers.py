@@ -1,6 +1,8 @@
 """Phone numbers of configurations, and the workflow that answers each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
@@ -23,6 +25,15 @@ from number_sync.schema import configurations, number_states, phone_numbers, wor
 from number_sync.sync import detaching, store
 from offhook.identities import is_id, new_id
 from offhook.topics import NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A number as the provider has just listed it. `reference`: see `Line`."""
+
+    e164: str
+    label: str
+    reference: str
 
 
 class Numbers:
@@ -66,40 +77,42 @@ class Numbers:
         self,
         user_id: str,
         configuration_id: str,
-        labels: Mapping[str, str],
+        listed: Sequence[Listed],
         *,
         workflow_id: str | None = None,
     ) -> Sequence[Row[Any] | NumberSyncError]:
-        """Numbers with their labels, in one transaction; a number that cannot be added is answered with the reason.
+        """What the provider has just listed, in one transaction; a number that cannot be added is answered with the reason.
 
-        The numbers must be E.164, and as the provider has just listed them: see `only_claimed`.
+        It is kept that the account has them: see `only_claimed`.
         """
         values = [
             {
-                "e164": e164,
-                "label": label,
+                "e164": each.e164,
+                "label": each.label,
                 "active": True,
                 "workflow_id": workflow_id,
                 "default_caller_id": False,
             }
-            for e164, label in labels.items()
+            for each in listed
         ]
-        return await self._insert(user_id, configuration_id, values, listed=True)
+        references = {each.e164: each.reference for each in listed}
+        return await self._insert(user_id, configuration_id, values, references)
 
     async def _insert(
         self,
         user_id: str,
         configuration_id: str,
         numbers: Sequence[Mapping[str, Any]],
-        *,
-        listed: bool = False,
+        references: Mapping[str, str] = MappingProxyType({}),
     ) -> Sequence[Row[Any] | NumberSyncError]:
+        """`references`: of those that the provider has just listed."""
         now = now_ms(self._clock)
 
         async def insert_one(
             connection: AsyncConnection, configuration: Row[Any], values: Mapping[str, Any]
         ) -> Row[Any]:
-            await self._refuse_taken_number(connection, user_id, values["e164"], listed=listed)
+            seen_as = references.get(values["e164"])
+            await self._refuse_taken_number(connection, user_id, values["e164"], listed=seen_as is not None)
             if values["default_caller_id"]:
                 await self._clear_default(connection, configuration_id, now)
             row: Row[Any] = (
@@ -123,7 +136,7 @@ class Numbers:
                 configuration_id=configuration_id,
                 at=now,
                 known=known,
-                reference=reference,
+                reference=seen_as or reference,
             )
             await publishing.publish_number(connection, row)
             return row
