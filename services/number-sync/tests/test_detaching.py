@@ -19,6 +19,7 @@ from number_sync.sync import store
 from number_sync.sync.detaching import PATIENCE_MS
 from number_sync.sync.reconciler import SyncSettings
 from number_sync.sync.requests import RequestSettings
+from number_sync.sync.state import Book
 from offhook.providers.base import Line, RestError
 
 ONE, TWO, THREE = "+14155551234", "+14155551235", "+14155551236"
@@ -433,6 +434,31 @@ async def test_another_user_who_has_the_application_too_goes_on_with_what_is_kno
     await board.numbers.delete("bob", too, number)
     await board.settle()
     assert account.shared == THEIRS
+
+
+async def test_who_goes_on_with_an_application_forgets_nothing_of_it_when_another_user_goes(
+    board: Board, private_key: str
+) -> None:
+    application(board, ONE)
+    main = await board.configure(provider="vonage", credentials=vonage(private_key))
+    await board.add(main, ONE)
+    await board.settle()
+    claim = await board.configure(user="bob", provider="vonage", credentials=vonage(private_key))
+    async with board.database.write() as connection:
+        left = Book(
+            before={"answer_url": THEIRS["answer_url"]}, ours={"answer_url": ("https://old.example",)}
+        )
+        await store.save_shared(connection, claim, left, account=VONAGE_APP)
+    [before] = [row for row in await board.shared() if row.configuration_id == main]
+    await board.configurations.delete("bob", claim)
+    [after] = await board.shared()
+    assert (after.configuration_id, after.before, after.compared_at) == (
+        main,
+        before.before,
+        before.compared_at,
+    )
+    assert (after.wanted, after.pushed_at) == (before.wanted, before.pushed_at)
+    assert set(before.ours["answer_url"]) < set(after.ours["answer_url"])
 
 
 @pytest.mark.parametrize("what", ["number", "configuration"])

@@ -327,7 +327,8 @@ async def shared_book(
     ).all()
     own_rows = [row for row in rows if row.user_id == user_id]
     if user_id is not None and all(row.compared_at is None for row in own_rows):
-        rows = own_rows
+        # The configuration's own it knows in any case.
+        rows = [row for row in rows if row.user_id == user_id or row.configuration_id == configuration_id]
     books = {row.configuration_id: _book_of(row) for row in rows}
     own = books.get(configuration_id or "", Book())
     before, ours = merged(list(books.values()))
