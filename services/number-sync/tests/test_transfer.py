@@ -267,7 +267,9 @@ async def test_a_caller_does_not_wait_for_a_call_that_the_provider_knows_no_more
             )  # fmt: skip
             await worker.observe_life([event(gone)])
             assert await state(database) == left
-        await desk.closed(RUN)
+        await desk.closed(RUN, consult)
+    # The provider may not know it because it is dialled only now.
+    assert provider.hang_ups == [(await desk.dial(consult)).provider_call_id]
     back = ElementTree.fromstring(provider.steered[-1][1]).findtext("Redirect")
     assert back is not None
     assert f"{RUN}?transfer=failed&" in back

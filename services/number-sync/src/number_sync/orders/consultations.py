@@ -132,8 +132,11 @@ async def _of_the_consultation(
         return
     if await transfers.advance(connection, row, transfers.RETURNING, now=now, result=result):
         await ledger.give_back(connection, row.transfer_id, row.order, now=now)
-        if isinstance(data, CommandFailed) and data.code == "outcome-unknown" and row.consult_run_id:
-            # It may ring yet, and nobody would be there.
+        unknown = isinstance(data, CallObserved) or (
+            isinstance(data, CommandFailed) and data.code == "outcome-unknown"
+        )
+        if unknown and row.consult_run_id:
+            # It may ring yet, or be dialled only now, and nobody would be there.
             await transfer.end_call(connection, row, row.consult_run_id, None, "transfer-over", now)
 
 
