@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
 from scripted_accounts import Accounts
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
 from syncing import HASTY, SID, Board, running
 
 from number_sync.database import Database
@@ -481,6 +483,41 @@ async def test_a_round_that_crashes_is_told_and_takes_no_turn_from_others_of_the
     assert row.due_at > board.clock() * 1000
     assert asked == ["bob", "ada"]
     assert account.pushes(ONE)
+
+
+@on_sqlite
+@pytest.mark.parametrize("what", ["set", "let go"])
+async def test_a_database_that_refuses_connections_is_not_told_as_the_providers_trouble(
+    board: Board, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    account = board.accounts[SID].own(ONE)
+    main = await board.configure()
+    number = await board.add(main, ONE)
+    if what == "let go":
+        await board.settle()
+        await board.numbers.delete("ada", main, number)
+    connect = board.database.write
+    refused = asyncio.Event()
+
+    def write() -> AbstractAsyncContextManager[AsyncConnection]:
+        if refused.is_set():
+            return connect()
+        refused.set()
+        raise ConnectionRefusedError("the database restarts")
+
+    async def away() -> None:
+        monkeypatch.setattr(board.database, "write", write)
+
+    board.once(account, "lines", away)
+    async with running(board.reconciler()) as reconciler, asyncio.timeout(30):
+        await refused.wait()
+        while reconciler.busy:
+            await asyncio.sleep(0.01)
+        if what == "set":
+            row = await board.state(number)
+        else:
+            [row] = await board.detachments()
+    assert (row.attempts, row.sentence) == (0, None)
 
 
 async def test_several_processes_set_each_number_once(board: Board) -> None:

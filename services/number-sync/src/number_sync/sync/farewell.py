@@ -48,7 +48,7 @@ class Farewell:
     async def run(self, group: detaching.Group) -> None:
         try:
             await self._run(group)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError):
             raise
         except Exception:
             # As in a round.

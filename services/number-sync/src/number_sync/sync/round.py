@@ -81,7 +81,7 @@ class Round:
         self._schedule = self._schedule_of(configuration_id)
         try:
             await self._run(configuration_id)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, OSError):
             raise
         except Exception:
             # Told, and due later: else it would be first in turn for ever. Read anew: what was committed holds.
