@@ -1,9 +1,13 @@
 """The pages of workflows."""
 
+from typing import Any
+
 import pytest
 from browsing import Browser
 from making import a_configuration, a_number, a_workflow, id_of
 from running_number_sync import Service
+
+from number_sync.pages import reading
 
 NEW = "/workflows/new"
 SECRET = "Bearer canary-header-value-1234567"
@@ -132,6 +136,27 @@ async def test_a_number_that_another_workflow_answers_by_now_stays_with_it(
     assert page.status == 422
     assert "Another workflow answers this number by now" in page.text
     assert (await service.api.get(number)).json()["workflow_id"] == other
+
+
+async def test_a_number_that_somebody_changes_meanwhile_is_not_given_away_unseen(
+    ada: Browser, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await a_configuration(service)
+    number = await a_number(service, one, "+14155551234")
+    workflow = await a_workflow(service)
+    form = await ada.open(workflow)
+    read = reading.numbers_by_id
+
+    async def then_changed(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        await service.api.patch(number, json={"label": "Shop"})
+        return found
+
+    monkeypatch.setattr(reading, "numbers_by_id", then_changed)
+    page = await form.send(f"{workflow}/numbers", {"number_id": id_of(number)})
+    assert page.status == 409
+    assert "It answers no number yet." in page.text
+    assert (await service.api.get(number)).json()["workflow_id"] is None
 
 
 async def test_trying_an_agent_that_is_not_there_tells_why_and_what_to_do(

@@ -155,9 +155,14 @@ def create_router(site: Site, parts: Parts) -> APIRouter:
             shown = await context(user, row)
             return refuse(site, request, "workflow.html", user, 422, {"number_id": why}, **shown)
         changes = {"workflow_id": workflow_id}
-        await parts.numbers.update(
-            user.user_id, number.configuration_id, number.id, changes, seen=number.updated_at
-        )
+        try:
+            await parts.numbers.update(
+                user.user_id, number.configuration_id, number.id, changes, seen=number.updated_at
+            )
+        except NumberSyncError as error:
+            status, refusals = refusals_of(error, field="number_id")
+            shown = await context(user, row)
+            return refuse(site, request, "workflow.html", user, status, refusals, **shown)
         return site.redirect(
             f"{WORKFLOWS}/{workflow_id}", notice=f"{row.name} answers {readable(number.e164)} now."
         )
