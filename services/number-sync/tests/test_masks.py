@@ -74,7 +74,7 @@ def test_a_new_secret_is_not_taken_for_a_mask(text: str) -> None:
 
 
 @pytest.mark.parametrize("run", ["•", "…", "•••• ••••", "***", "****", "********", "xxxx", "..."])
-def test_the_answer_to_a_mask_tells_no_more_of_a_secret_than_masks_show(run: str) -> None:
+def test_the_answers_to_masks_tell_of_a_secret_at_most_four_characters_at_each_end(run: str) -> None:
     """Whoever may save can try masks without end."""
 
     def answer(text: str) -> bool | None:

@@ -63,7 +63,8 @@ def _is_mask(text: str, stored: str | None) -> bool:
 
 
 def _fits(head: str, tail: str, stored: str | None) -> bool:
-    """Of the secret, no more is compared than masks show: the answer would give it away, character by character."""
+    """The answer gives away what is compared, to whoever tries one mask after the other: that is at most the first and
+    the last four characters, and nothing of a short secret."""
     return (
         stored is not None
         and len(stored) >= _SHORTEST_WITH_TAIL
