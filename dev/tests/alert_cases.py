@@ -12,12 +12,14 @@ Series = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`at`: after how many minutes the alert is looked at. `fires_too`: the other half of an alert with an `or`."""
+    """`at`: after how many minutes the alert is looked at. `fires_too`: the other half of an alert with an `or`; `quiet_too`:
+    of one with an `and`."""
 
     fires: Series
     quiet: Series
     at: int = 30
     fires_too: Series | None = None
+    quiet_too: Series | None = None
 
 
 def _one(series: str, fires: str, quiet: str, *, at: int = 30) -> Case:
@@ -198,6 +200,8 @@ CASES: Final[Mapping[str, Case]] = {
         _bridges(full=100, other=20) | {_REFUSES: "_x28 1x20"},
         # Nobody is given the calls that it goes on refusing.
         fires_too=_bridges(full=100, other=20) | {_REFUSES: "0+10x60"},
+        # Nobody calls just then.
+        quiet_too=_bridges(full=100, other=96) | {_REFUSES: "1x150"},
     ),
     "BridgeFull": Case(_bridges(full=100, other=20) | {_REFUSES: "_x90 1x20"}, {_REFUSES: "1x150"}, 91),
     "AudioRefused": _one(f'offhook_media_refused_total{{{_BRIDGE},provider="twilio",reason="token-expired"}}', "0+5x60", "0+0.1x60"),

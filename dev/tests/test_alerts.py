@@ -89,6 +89,8 @@ def test_every_alert_fires_when_it_should_and_stays_quiet_when_it_should(tmp_pat
         ]
         if case.fires_too is not None:
             tests.append(_test(alert, case.fires_too, case.at, fires=True))
+        if case.quiet_too is not None:
+            tests.append(_test(alert, case.quiet_too, case.at, fires=False))
         files.append(str(_judged(tmp_path, [name], tests)))
     run_tool("promtool", "test", "rules", *files)
 
