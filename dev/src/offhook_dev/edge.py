@@ -5,6 +5,7 @@ embedded stack is an `https://` one, as real providers demand.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -228,11 +229,14 @@ def write_endpoints(folder: Path, service: str, ports: Sequence[int]) -> None:
 
 async def routed(admin_port: int, service: str, ports: Sequence[int]) -> None:
     """Wait until Envoy sends new requests for the service to these ports and no others. Raises `DevError`."""
-    seen: list[int] = []
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}", trust_env=False) as admin:
+    seen: list[int] | None = None
+    base_url = f"http://127.0.0.1:{admin_port}"
+    async with httpx.AsyncClient(base_url=base_url, timeout=_READ_WITHIN_S, trust_env=False) as admin:
         try:
             async with asyncio.timeout(_READ_WITHIN_S):
-                while (seen := await _hosts(admin, service)) != sorted(ports):
+                while seen != sorted(ports):
+                    with contextlib.suppress(httpx.TransportError):  # not yet
+                        seen = await _hosts(admin, service)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise DevError(f"the edge sends {service} to {seen}, and not to {sorted(ports)}") from None
