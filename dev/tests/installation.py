@@ -26,6 +26,7 @@ from carrier_sim import (
     CallReport,
     CarrierSim,
     Faults,
+    HangUp,
     Say,
     SimConfig,
     StayUntilHungUp,
@@ -64,6 +65,10 @@ ACCOUNTS: Final = {
     "twilio": TWILIO_CREDENTIALS["account_sid"],
     "vonage": VONAGE_CREDENTIALS["application_id"],
 }
+
+ANSWERED: Final = WaitForAgent(timeout_s=60)
+"""The agent has its say. Two busy cores may take their time."""
+TALK: Final = (ANSWERED, Say(0.6), ANSWERED, HangUp())
 
 # Calls that talk at the same time: more than this, and two cores cannot keep real time.
 _AT_ONCE: Final = 8
@@ -399,7 +404,7 @@ class Installation:
     def endless(self, provider: str, number: str, faults: Faults | None = None) -> Ringing:
         """A person calls a number and talks with the agent until `hang_up`."""
         words = (Say(0.6), WaitForAgent(quiet_s=0.5, timeout_s=20))
-        return self.ring(provider, number, WaitForAgent(timeout_s=60), *(words * 2000), faults=faults)
+        return self.ring(provider, number, ANSWERED, *(words * 2000), faults=faults)
 
     async def hang_up(self, ringing: Ringing) -> Finished:
         """The person of an inbound call puts the phone down."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from browser import Desk, Person
-from installation import API_KEYS, Installation
+from installation import ANSWERED, API_KEYS, Installation
 from playwright.async_api import expect
 
-from carrier_sim import Callee, Caller, HangUp, WaitForAgent
+from carrier_sim import Callee, Caller, HangUp
 from offhook_dev.simulated import credentials
 from offhook_dev.stack import DEMO_USER
 
@@ -42,7 +42,7 @@ async def test_a_call_is_placed_from_a_workflow_and_followed_to_its_end(
     desk: Desk, installation: Installation
 ) -> None:
     workflow, number = await a_line(installation)
-    to = installation.callee(Callee(0.2, "answer", Caller((WaitForAgent(timeout_s=10), HangUp()))))
+    to = installation.callee(Callee(0.2, "answer", Caller((ANSWERED, HangUp()))))
     person = await caller(desk)
     await person.open(f"/workflows/{workflow}")
     await press_call(person, to)
@@ -70,7 +70,7 @@ async def test_a_call_is_placed_from_a_number_which_the_other_side_is_shown(
         f"/telephony-configurations/{configuration}/phone-numbers", {"number": number, "workflow_id": None}
     )
     await installation.known()
-    to = installation.callee(Callee(0.2, "answer", Caller((WaitForAgent(timeout_s=10), HangUp()))))
+    to = installation.callee(Callee(0.2, "answer", Caller((ANSWERED, HangUp()))))
     person = await caller(desk)
     await person.open(f"/telephony-configurations/{configuration}/phone-numbers/{made['number_id']}")
     await press_call(person, to, **{"Workflow whose agent talks": workflow})

@@ -32,11 +32,11 @@ from canaries import (
     search,
     search_numbers,
 )
-from installation import API_KEYS, PROVIDERS, Installation, Json
+from installation import API_KEYS, PROVIDERS, TALK, Installation, Json
 from rogue_carrier import RogueCarrier, twilio_signature, vonage_token
 from sqlalchemy.engine import make_url
 
-from carrier_sim import Callee, Caller, HangUp, Say, WaitForAgent
+from carrier_sim import Callee, Caller
 from carrier_sim.rest_faults import RestFault
 from carrier_sim.vonage.applications import new_private_key
 from offhook.identities import INBOUND_PATH, status_path
@@ -52,7 +52,6 @@ NUMBERS: Final = {"twilio": "+14155550170", "vonage": "+14155550171"}
 CALLEE: Final = "+12125550172"
 # Everybody whose number takes part.
 PEOPLE: Final = (*NUMBERS.values(), PERSON, CALLEE)
-_TALK: Final = (WaitForAgent(timeout_s=15), Say(0.6), WaitForAgent(timeout_s=15), HangUp())
 _LINKS: Final = re.compile(r"""(?:href|action|data-live)="([^"]+)\"""")
 _MAX_PAGES: Final = 200
 
@@ -514,8 +513,8 @@ async def live(nest: Nest, database: str) -> set[str]:
         await nest.accounts(api)
         await nest.refused(api)
         await nest.forged()
-        calls = [installation.call(provider, NUMBERS[provider], *_TALK) for provider in PROVIDERS]
-        installation.sim.callees[CALLEE] = Callee(0.2, "answer", Caller(_TALK))
+        calls = [installation.call(provider, NUMBERS[provider], *TALK) for provider in PROVIDERS]
+        installation.sim.callees[CALLEE] = Callee(0.2, "answer", Caller(TALK))
         placed = await api.post(
             "/api/v1/calls",
             json={

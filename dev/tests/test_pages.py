@@ -9,11 +9,11 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from browser import Desk, Person
-from installation import API_KEYS, Api, Installation
+from installation import ANSWERED, API_KEYS, Api, Installation
 from playwright.async_api import expect
 from redis.asyncio import Redis
 
-from carrier_sim import HangUp, Say, StayUntilHungUp, WaitForAgent
+from carrier_sim import HangUp, Say, StayUntilHungUp
 from carrier_sim.twilio.accounts import Account, Number
 from offhook.security.sessions import COOKIE
 
@@ -189,9 +189,9 @@ async def test_a_newcomer_is_led_from_the_login_to_an_answered_call(
     ringing = installation.ring(
         "twilio",
         number.phone_number,
-        WaitForAgent(timeout_s=15),
+        ANSWERED,
         Say(0.8),
-        WaitForAgent(timeout_s=15),
+        ANSWERED,
         HangUp(),
     )
     await person.sees_not("Four steps to your first call")

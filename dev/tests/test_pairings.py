@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 import pytest_asyncio
-from installation import PROVIDERS, STATUSES, Finished, Installation
+from installation import ANSWERED, PROVIDERS, STATUSES, Finished, Installation
 from numpy.typing import NDArray
 
-from carrier_sim import HangUp, Say, Wait, WaitForAgent
+from carrier_sim import HangUp, Say, Wait
 from offhook_dev.ports import free_port
 from offhook_dev.programs import Program
 from offhook_dev.stack import repository
@@ -61,8 +61,8 @@ async def calls(installation: Installation) -> AsyncIterator[Pairings]:
         running = {}
         for pair, number in numbers.items():
             # The example agent greets first; the pipeline has nothing to say until somebody speaks.
-            begin = Wait(1.0) if pair[1] == "pipecat" else WaitForAgent(timeout_s=10)
-            talk = (begin, Say(1.4), WaitForAgent(timeout_s=10), HangUp())
+            begin = Wait(1.0) if pair[1] == "pipecat" else ANSWERED
+            talk = (begin, Say(1.4), ANSWERED, HangUp())
             running[pair] = installation.in_background(installation.call(pair[0], number, *talk))
         yield running
         for task in running.values():

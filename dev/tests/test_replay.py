@@ -1,19 +1,16 @@
 """What went wrong on the way is explained, put right and tried again: on the real stack, by a person in front of Chromium."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 from browser import Desk, Person
 from installation import API_KEYS, Installation
 from playwright.async_api import expect
-from starlette.datastructures import ImmutableMultiDict
-from twilio.request_validator import RequestValidator
+from public_url import verifies_against
 
 from carrier_sim import Callee, Caller, StayUntilHungUp
 from offhook.bus import Bus
@@ -50,24 +47,7 @@ async def move(installation: Installation, bus: Bus, url: str) -> None:
         PublicUrlRecord(url=url), source="/test", time=datetime.now(UTC), subject=PublicUrlRecord.KEY
     )
     await bus.put(SETTINGS, PublicUrlRecord.KEY, event)
-    fields = {
-        "AccountSid": TWILIO_CREDENTIALS["account_sid"],
-        "CallSid": "CA" + "9" * 32,
-        "CallStatus": "ringing",
-    }
-    path = status_path("probe-of-the-public-url")
-    validator = RequestValidator(TWILIO_CREDENTIALS["auth_token"])
-    signature = validator.compute_signature(url + path, ImmutableMultiDict(fields))
-    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as client:
-        while True:
-            answer = await client.post(
-                installation.stack.address.http_url + path,
-                data=fields,
-                headers={"X-Twilio-Signature": signature},
-            )
-            if answer.status_code == 204:
-                return
-            await asyncio.sleep(0.05)
+    await verifies_against(installation, url)
 
 
 async def demo_user(desk: Desk) -> Person:

@@ -1,6 +1,7 @@
 """Hundreds of calls while callbacks get lost and programs are killed: every call ends, once, as it really did."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import time
@@ -27,6 +28,7 @@ _CALL_WITHIN_S: Final = 150.0
 # On a machine that is too slow for all of them, calls that have not begun by then are left out.
 _BEGUN_WITHIN_S: Final = 140.0
 _SETTLED_WITHIN_S: Final = 400.0
+_ASKED_WITHIN_S: Final = 60.0
 _VICTIMS: Final = ("call-tracker", "number-sync", "webhook-gateway", "kafka")
 _ROUNDS: Final = 2
 _DEAD_S: Final = 1.0
@@ -197,7 +199,9 @@ class Soak:
             "to": placed.number,
             "ring_timeout_s": soak.RING_TIMEOUT_S if wish.kind == "no-answer" else 30,
         }
-        answer = await self._insist("/calls", body, {"Idempotency-Key": f"soak-{wish.ordinal}"})
+        answer = await self._insist(
+            "POST", "/calls", json=body, headers={"Idempotency-Key": f"soak-{wish.ordinal}"}
+        )
         if answer.status_code != 202:
             placed.refusal = str(answer.json().get("reason", answer.status_code))
             return
@@ -219,21 +223,18 @@ class Soak:
             await asyncio.sleep(0.05)
         while not ringing.call.is_over:
             # An inbound call's record may be a moment behind, and a killed program forgets no order, but may miss one.
-            answer = await self._insist(f"/calls/{run}/hangup", {}, {})
+            answer = await self._insist("POST", f"/calls/{run}/hangup", json={})
             if answer.status_code != 404:
                 return
             await asyncio.sleep(0.2)
 
-    async def _insist(self, path: str, body: Json, headers: dict[str, str]) -> httpx.Response:
+    async def _insist(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Ask until somebody answers, as a good client does."""
         while True:
-            try:
-                answer = await self.installation.demo.client.post(path, json=body, headers=headers)
-            except httpx.TransportError:
-                await asyncio.sleep(0.3)
-                continue
-            if answer.status_code < 500:
-                return answer
+            with contextlib.suppress(httpx.TransportError):
+                answer = await self.installation.demo.client.request(method, path, **request)
+                if answer.status_code < 500:
+                    return answer
             await asyncio.sleep(0.3)
 
     # --- the records -----------------------------------------------------------------------------------------------------
@@ -278,7 +279,11 @@ class Soak:
             if dials > 1:
                 tally.blame("dialled twice", about)
         assert placed.run is not None
-        record = await self._look(placed.run)
+        try:
+            record = await self._look(placed.run)
+        except (TimeoutError, httpx.HTTPStatusError) as error:
+            tally.blame("cannot be asked", f"{about}: {error!r}")
+            return
         if record is None:
             if wish.direction == "outbound" or (report is not None and soak.was_served(report)):
                 tally.blame("without a record", about)
@@ -313,19 +318,13 @@ class Soak:
                 tally.blame("acknowledged and lost", f"{word} of {seen}{truth}")
 
     async def _look(self, run: str) -> Json | None:
-        """The record of a call, asked for until somebody answers; None: there is none."""
-        while True:
-            try:
-                answer = await self.installation.demo.client.get(f"/calls/{run}")
-            except httpx.TransportError:
-                await asyncio.sleep(0.3)
-                continue
-            if answer.status_code == 404:
-                return None
-            if answer.is_success:
-                record: Json = answer.json()
-                return record
-            await asyncio.sleep(0.3)
+        """The record of a call; None: there is none. Raises `TimeoutError` when nobody answers."""
+        async with asyncio.timeout(_ASKED_WITHIN_S):
+            answer = await self._insist("GET", f"/calls/{run}")
+        if answer.status_code == 404:
+            return None
+        record: Json = answer.raise_for_status().json()
+        return record
 
     async def _leases(self) -> list[str]:
         client = redis.asyncio.from_url(self.installation.stack.redis_url, decode_responses=True)

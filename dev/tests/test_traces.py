@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
-TALK: Final = (WaitForAgent(timeout_s=20), Say(0.6), StayUntilHungUp(40))
+TALK: Final = (WaitForAgent(timeout_s=60), Say(0.6), StayUntilHungUp(60))
 DIRECTIONS: Final = ("inbound", "outbound")
 TRACES: Final = "https://traces.example/trace/{trace_id}"
 LOGS: Final = 'https://logs.example/explore?q={service="offhook"}|="{workflow_run_id}"&t={trace_id}'
@@ -136,7 +136,7 @@ async def calls_of(installation: Installation, url: str) -> dict[str, Finished]:
         transfers = await installation.workflow(url, metadata={"do": {"to": installation.callee(taker)}})
         numbers[f"transferred {provider}"] = await installation.number(provider, transfers)
     await installation.known()
-    interrupts = (BargeIn(after_s=0.8, seconds=0.8), StayUntilHungUp(40))
+    interrupts = (BargeIn(after_s=0.8, seconds=0.8), StayUntilHungUp(60))
     work: dict[str, Any] = {
         **{f"{one} inbound": installation.call(one, number, *TALK) for one, number in inbound.items()},
         **{f"{one} outbound": installation.dial(one, greets, someone) for one in PROVIDERS},

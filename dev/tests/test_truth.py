@@ -6,16 +6,15 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
-from installation import PROVIDERS, STATUSES, Installation, Json, Outcome, agent_that
+from installation import PROVIDERS, STATUSES, TALK, Installation, Json, Outcome, agent_that
 from leases import no_lease
 
-from carrier_sim import Callee, Caller, Faults, HangUp, Say, StayUntilHungUp, WaitForAgent
+from carrier_sim import Callee, Caller, Faults, StayUntilHungUp
 from offhook_agent import Call, chime
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 NOTHING: Final = Faults(drop=1.0)
-TALK: Final = (WaitForAgent(timeout_s=10), Say(0.6), WaitForAgent(timeout_s=10), HangUp())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
