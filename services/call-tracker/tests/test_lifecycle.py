@@ -422,6 +422,19 @@ def test_a_request_to_end_the_call_that_the_provider_refused_is_not_why_it_ended
     assert record(retried).end_reason == "operator-hung-up"
 
 
+def test_of_two_requests_to_end_the_call_the_one_that_was_not_given_up_ended_it() -> None:
+    call = Call()
+    asked = [
+        call.requested(), call.originated(), call.status("answered", 3, sequence=2),
+        call.hangup_requested(Party.AGENT, 20), call.hangup_requested(Party.OPERATOR, 39), call.hangup_failed(40),
+    ]  # fmt: skip
+    ended = [*asked, call.status("completed", 41, sequence=3)]
+    assert record(ended).end_reason == "operator-hung-up"
+    assert record([*ended, call.hangup_failed(45)]).end_reason == "operator-hung-up"
+    late = [*asked, call.hangup_failed(45), call.status("completed", 3600, sequence=3)]
+    assert record(late).end_reason == "callee-hung-up"
+
+
 def test_another_accounts_failure_to_hang_up_is_not_about_the_call() -> None:
     call, intruder = Call(), Call(account="AC666", call_id="CA666")
     asked = [call.received(), call.hangup_requested(Party.OPERATOR, 8), call.status("completed", 9.5)]

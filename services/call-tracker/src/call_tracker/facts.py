@@ -30,7 +30,7 @@ HANGUP: Final = "hangup/"
 
 HANGUP_FAILED: Final = "hangup-failed"
 HANGUP_OBEYED: Final = "hangup-obeyed"
-"""Latest: a request to end the call was given up; the call goes on. Told: unless the bridge ended its stream for it."""
+"""Told and latest: a request to end the call was given up; the call goes on. Told: unless the bridge ended its stream for it."""
 
 MEDIA_STARTED: Final = "media-started"
 """Told: when audio flowed first. Latest: when it began to flow the last time."""
@@ -275,17 +275,23 @@ def lost(facts: Facts) -> Detail | None:
 
 
 def asked_to_end(facts: Facts, ended_us: int | None = None) -> list[tuple[Order, Party]]:
-    """Who asked for the end, the first one first. What was asked before a request was given up, and that before the call
-    ended (`ended_us`), ended nothing. `facts` are `own`."""
-    failed = None if HANGUP_OBEYED in facts.told else facts.latest.get(HANGUP_FAILED)
-    if failed is not None and ended_us is not None and failed.order.told_us > ended_us:
-        failed = None
-    return sorted(
-        (detail.order, Party(name.removeprefix(HANGUP)))
-        for part in (facts.told, facts.latest)
-        for name, detail in part.items()
-        if name.startswith(HANGUP) and (failed is None or failed.order < detail.order)
+    """Who asked for the end, the first one first, without the requests that ended nothing: requests are given up in the order
+    in which they were made, each by itself, and before the call ended (`ended_us`). `facts` are `own`."""
+    parts = (facts.told, facts.latest)
+    asked = sorted(
+        {
+            (detail.order, Party(name.removeprefix(HANGUP)))
+            for part in parts
+            for name, detail in part.items()
+            if name.startswith(HANGUP)
+        }
     )
+    failures = {part[HANGUP_FAILED].order for part in parts if HANGUP_FAILED in part}
+    failed = [order for order in failures if ended_us is None or order.told_us <= ended_us]
+    if not failed or HANGUP_OBEYED in facts.told:
+        return asked
+    given_up = sum(order < max(failed) for order, _ in asked)
+    return asked[min(given_up, 1) if len(failed) == 1 else given_up :]
 
 
 def begun_us(facts: Facts) -> int:

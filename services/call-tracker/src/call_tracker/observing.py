@@ -255,7 +255,8 @@ def _observe_command_failed(event: Event[EventData], data: CommandFailed) -> Fac
         result = "unsupported" if data.code == "unsupported" else "failed"
         return _transfer_over(event, result, transfer_id(data.command_id))
     if data.final and data.command == "hangup":
-        return Facts(latest={HANGUP_FAILED: Detail(_order(event), _text(data.code))})
+        failed = {HANGUP_FAILED: Detail(_order(event), _text(data.code))}
+        return Facts(told=failed, latest=failed)
     return EMPTY  # a look-up that failed leaves the call as it was
 
 
