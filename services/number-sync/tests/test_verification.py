@@ -437,3 +437,88 @@ async def test_what_is_doubted_is_tried_at_once_and_one_that_cannot_be_tried_kee
     rechecks.doubt("gone")
     await rechecks.recheck()
     assert (await bench.stored()).code == "account-suspended"
+
+
+@on_sqlite
+async def test_credentials_that_are_refused_in_spite_of_a_doubt_are_left_alone_for_an_hour(
+    database: Database, carrier: CarrierSim
+) -> None:
+    owner = account(carrier, token=OTHER_TOKEN)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    assert (await bench.verifier.test("ada", bench.id)).state == "refused"
+    rechecks = Rechecks(database, bench.verifier, interval_s=180, clock=lambda: bench.now)
+
+    async def tries_when_doubted() -> int:
+        asked = len(carrier.rest_log.requests())
+        bench.now += 180
+        rechecks.doubt(bench.id)
+        await rechecks.recheck()
+        return len(carrier.rest_log.requests()) - asked
+
+    assert await tries_when_doubted() == 1
+    assert await tries_when_doubted() == 0
+    # Somebody has asked meanwhile: that refusal is another one.
+    await bench.verifier.test("ada", bench.id)
+    assert await tries_when_doubted() == 1
+    bench.now += 3600
+    owner.auth_token = TWILIO["auth_token"]
+    assert await tries_when_doubted() == 1
+    assert (await bench.stored()).state == "verified"
+
+
+@on_sqlite
+async def test_an_attempt_that_finds_nothing_out_is_repeated_in_its_time_only(
+    database: Database, carrier: CarrierSim
+) -> None:
+    account(carrier, token=OTHER_TOKEN)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    await bench.verifier.test("ada", bench.id)
+    rechecks = Rechecks(database, bench.verifier, interval_s=180, clock=lambda: bench.now)
+    carrier.rest_faults = [RestFault(status=503)]
+    asked = len(carrier.rest_log.requests())
+    bench.now += 3600
+    for after_s, tries in ((0, 1), (45, 1), (90, 1), (45, 2)):
+        bench.now += after_s
+        await rechecks.recheck()
+        assert len(carrier.rest_log.requests()) - asked == tries
+
+
+@on_sqlite
+async def test_a_doubt_outlives_a_database_that_is_away_and_goes_before_what_has_waited_long(
+    database: Database, carrier: CarrierSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = account(carrier)
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    await bench.verifier.test("ada", bench.id)
+    owner.status = "suspended"
+    for index in range(12):
+        await bench.configurations.create("bob", **body(name=f"C{index}", credentials=OTHER_TWILIO))
+    bench.now += 180
+    tried: list[str] = []
+    test = bench.verifier.test
+
+    async def noted(user_id: str, configuration_id: str) -> Verification:
+        tried.append(configuration_id)
+        return await test(user_id, configuration_id)
+
+    monkeypatch.setattr(bench.verifier, "test", noted)
+    rechecks = Rechecks(database, bench.verifier, interval_s=180, clock=lambda: bench.now)
+    rechecks.doubt(bench.id)
+    with monkeypatch.context() as away:
+
+        def read() -> None:
+            raise ConnectionRefusedError("the database restarts")
+
+        away.setattr(database, "read", read)
+        with pytest.raises(ConnectionRefusedError):
+            await rechecks.recheck()
+    await rechecks.recheck()
+    assert (tried[0], len(tried)) == (bench.id, 10)
+    await rechecks.recheck()
+    assert len(set(tried)) == len(tried) == 13
