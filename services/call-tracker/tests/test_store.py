@@ -25,6 +25,7 @@ from call_tracker.store import (
     StoreUnavailable,
     objection,
 )
+from call_tracker.store import store as store_of_calls
 from call_tracker.store.tables import CALL_EVENTS, CALL_NUMBERS, CALLS, METADATA, OUTBOX
 from offhook.bus.errors import BusUnavailable
 from offhook.events import (
@@ -269,6 +270,22 @@ async def test_what_others_tell_of_a_call_pushes_none_of_its_own_events_off_its_
     part = await store.story("user-1", "run-1", 3)
     assert part is not None
     assert ([event.id for event in part.events], part.cut) == ([event.id for event in own[:3]], True)
+
+
+async def test_a_flood_of_what_others_tell_is_not_read_without_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, intruder = Call(), Call(account="AC666", call_id="CA666")
+    flood = [intruder.status("ringing", 2, sequence=number) for number in range(10)]
+    await store.apply([call.received(), *flood, call.media_started(3)])
+    monkeypatch.setattr(store_of_calls, "STORY_PAGES", 2)
+    part = await store.story("user-1", "run-1", 4)
+    assert part is not None
+    assert (len(part.events), part.cut) == (1, True)
+    monkeypatch.setattr(store_of_calls, "STORY_PAGES", 3)
+    whole = await store.story("user-1", "run-1", 4)
+    assert whole is not None
+    assert (len(whole.events), whole.cut) == (2, False)
 
 
 async def test_only_one_process_publishes_at_a_time(

@@ -88,7 +88,7 @@ class LeaseKeeper:
         *,
         factor: float = 1.0,
     ) -> None:
-        """`reads_all`: whether nothing that was told has waited for long to be read."""
+        """`reads_all`: whether nothing that was told to this process has waited for long to be read."""
         self._store = store
         self._leases = leases
         self._clock = clock
@@ -107,8 +107,9 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_S * self._factor)
 
     async def renew(self) -> int:
-        """Renew once; returns how many calls live. While events wait to be told, read or stored nothing is freed, nor the first
-        time after that: they may tell whose a lease is. What nobody frees expires."""
+        """Renew once; returns how many calls live. While events wait for this process to tell, read or store them it frees
+        nothing, nor the first time after that: they may tell whose a lease is. Of the partitions that another process reads it
+        knows nothing. What nobody frees expires."""
         knew, self._knows = self._knows, False
         kept: set[str] = set()
         after = ""

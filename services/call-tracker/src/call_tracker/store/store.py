@@ -28,6 +28,9 @@ from offhook.topics import Topic
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ACCOUNTS_WORDS: Final = frozenset(f"offhook.{kind.TYPE}" for kind in (StatusReported, *CLAIMS))
 
+STORY_PAGES: Final = 10
+"""For a story of 1000 events so many thousand are read at most, whoever told them."""
+
 Clock = Callable[[], datetime]
 """The time now, aware."""
 
@@ -84,7 +87,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A call with its events, in order of arrival. `cut`: there are more events than were asked for. `may_live`: it has not
+    """A call with its events, in order of arrival. `cut`: there are more events than were asked for, or read. `may_live`: it has not
     ended, or was given up and its provider speaks of it."""
 
     record: CallState
@@ -169,7 +172,8 @@ class Store:
     async def story(self, user_id: str, run: str, limit: int) -> Story | None:
         """A call of `user_id` with its first `limit` events.
 
-        What another account told about this run, or caused, is in the log, and not in the story: it is somebody else's.
+        What another account told about this run, or caused, is in the log, and not in the story: it is somebody else's. A
+        flood of it (`STORY_PAGES`) ends the story.
         """
         call = select(CALLS.c.record, CALLS.c.facts).where(
             CALLS.c.workflow_run_id == run, CALLS.c.user_id == user_id
@@ -181,12 +185,16 @@ class Store:
         record, facts = CallState.model_validate_json(found.record), decode(found.facts)
         account = Beginning.of(facts.origins).account
         own: list[StoredEvent] = []
+        read, cut = 0, False
         async for event in self.events(run, limit + 1):
-            if account is None or _account_of(event) in (None, account):
+            read += 1
+            is_own = account is None or _account_of(event) in (None, account)
+            cut = read > STORY_PAGES * (limit + 1) or (is_own and len(own) == limit)
+            if cut:
+                break
+            if is_own:
                 own.append(event)
-                if len(own) > limit:
-                    break
-        return Story(record, own[:limit], len(own) > limit, stage_of(record, facts) is not None)
+        return Story(record, own, cut, stage_of(record, facts) is not None)
 
     async def events(self, run: str, page: int) -> AsyncIterator[StoredEvent]:
         """The events of a call, in order of arrival, whoever told them, read in pages of this length."""
