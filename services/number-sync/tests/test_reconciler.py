@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from running_number_sync import OTHER_TWILIO, PUBLIC_URL, TWILIO
 from scripted_accounts import Accounts
-from sqlalchemy import update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from syncing import HASTY, SID, Board, running
 
 from number_sync.database import Database
-from number_sync.schema import configurations
+from number_sync.numbers import Listed
+from number_sync.schema import configurations, number_states
+from number_sync.sync import store
 from number_sync.sync.reconciler import SyncSettings
 from number_sync.sync.requests import RequestSettings
 from number_sync.sync.state import NEVER
@@ -518,6 +520,32 @@ async def test_a_database_that_refuses_connections_is_not_told_as_the_providers_
         else:
             [row] = await board.detachments()
     assert (row.attempts, row.sentence) == (0, None)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_an_import_waits_for_a_round_of_somebody_elses_configuration_and_holds_none_of_its_numbers(
+    board: Board,
+) -> None:
+    """Else the two would wait for each other."""
+    main = await board.configure()
+    theirs = await board.configure(user="bob", credentials=OTHERS)
+    one, two = await board.add_as("bob", theirs, ONE), await board.add_as("bob", theirs, TWO)
+    listed = [Listed(ONE, "", "PN1"), Listed(TWO, "", "PN2")]
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with board.database.write() as connection, asyncio.timeout(30):
+        assert await store.lock(connection, theirs, account=SID)
+        await store.mark_due(connection, number_id=two, at=0)
+        importing = asyncio.create_task(board.numbers.create_many("ada", main, listed))
+        while True:
+            async with board.database.read() as other:
+                if (await other.execute(waiting)).scalar_one():
+                    break
+            await asyncio.sleep(0.01)
+        free = select(number_states).where(number_states.c.number_id == one).with_for_update(nowait=True)
+        assert (await connection.execute(free)).one()
+    assert [added.e164 for added in await importing if isinstance(added, Row)] == [ONE, TWO]
 
 
 async def test_several_processes_set_each_number_once(board: Board) -> None:

@@ -187,7 +187,7 @@ class Configurations:
                 if (
                     self._objection is not None
                     and accepted != tried
-                    and (held := await _held(connection, row))
+                    and (held := await numbers_of(connection, configuration_id))
                 ):
                     raise _UntriedError(adapter, accepted, held)
                 # What is set at the old account is undone with the credentials that opened it.
@@ -335,12 +335,12 @@ async def find_configuration(
     return row
 
 
-async def _held(connection: AsyncConnection, configuration: Row[Any]) -> int:
-    """How many numbers it has."""
+async def numbers_of(connection: AsyncConnection, configuration_id: str) -> int:
+    """How many numbers a configuration has."""
     found = await connection.execute(
         select(func.count())
         .select_from(phone_numbers)
-        .where(phone_numbers.c.configuration_id == configuration.id)
+        .where(phone_numbers.c.configuration_id == configuration_id)
     )
     return int(found.scalar_one())
 

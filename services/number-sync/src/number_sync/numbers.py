@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from number_sync import publishing
-from number_sync.configurations import find_configuration
+from number_sync.configurations import find_configuration, numbers_of
 from number_sync.database import Clock, Database, now_ms
 from number_sync.e164 import PhoneNumberError, to_e164
 from number_sync.errors import (
@@ -144,13 +144,20 @@ class Numbers:
         async def work(connection: AsyncConnection) -> list[Row[Any] | NumberSyncError]:
             # Locked: two numbers added at once cannot both become the default, and the configuration cannot go.
             configuration = await find_configuration(connection, user_id, configuration_id, lock=True)
-            held = (
-                await connection.execute(
-                    select(func.count())
-                    .select_from(phone_numbers)
-                    .where(phone_numbers.c.configuration_id == configuration_id)
+            held = await numbers_of(connection, configuration_id)
+            # As everybody who changes numbers: their configuration first, also where somebody else gives way.
+            await connection.execute(
+                select(configurations.c.id)
+                .where(
+                    configurations.c.id.in_(
+                        select(phone_numbers.c.configuration_id).where(
+                            phone_numbers.c.e164.in_([values["e164"] for values in numbers])
+                        )
+                    )
                 )
-            ).scalar_one()
+                .order_by(configurations.c.id)
+                .with_for_update()
+            )
             for workflow_id in {values["workflow_id"] for values in numbers} - {None}:
                 await _lock_workflow(connection, user_id, workflow_id)
             outcomes: list[Row[Any] | NumberSyncError] = []
