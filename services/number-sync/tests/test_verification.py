@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 from running_number_sync import KEYRING, OTHER_TWILIO, TWILIO, RunService, at
+from sqlalchemy import update
 
 from carrier_sim import CarrierSim
 from carrier_sim.rest_faults import RestFault
 from carrier_sim.vonage.applications import new_private_key
 from number_sync.configurations import Configurations
+from number_sync.credentials import seal
 from number_sync.database import Database
 from number_sync.inquiries import Inquiries
 from number_sync.rechecks import Rechecks
 from number_sync.rotation import rotate
+from number_sync.schema import configurations
 from number_sync.verification import Verification, Verifier
 from offhook.providers import registry
 from offhook.providers.base import Rest, RestFactory
@@ -522,3 +525,19 @@ async def test_a_doubt_outlives_a_database_that_is_away_and_goes_before_what_has
     assert (tried[0], len(tried)) == (bench.id, 10)
     await rechecks.recheck()
     assert len(set(tried)) == len(tried) == 13
+
+
+@on_sqlite
+async def test_stored_credentials_that_cannot_be_sent_are_refused_in_words(
+    database: Database, carrier: CarrierSim
+) -> None:
+    bench = Bench(database, carrier)
+    bench.rest_of.held.set()
+    await bench.save()
+    stored = seal(bench.keyring, {**TWILIO, "auth_token": "canary\u200btoken"}, context=bench.id)
+    async with database.write() as connection:
+        await connection.execute(update(configurations).values(sealed_credentials=stored))
+    found = await bench.verifier.test("ada", bench.id)
+    assert (found.state, found.code) == ("refused", "credentials-refused")
+    assert "Enter them again" in str(found.sentence)
+    assert await bench.stored() == found

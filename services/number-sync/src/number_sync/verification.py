@@ -21,6 +21,7 @@ from number_sync.schema import configurations
 from number_sync.sync.pacing import paced_as
 from offhook.errors import KeyringError
 from offhook.providers.base import AccountFacts, ProviderAdapter, RestError
+from offhook.providers.obstacles import ObstacleCode
 from offhook.security.keyring import Keyring
 
 State = Literal["verified", "refused", "not-verified"]
@@ -54,6 +55,13 @@ _LOST: Final = Verification(
     KEY_LOST,
     "The stored credentials cannot be opened: the key ring no longer has the key they were sealed with. "
     "Enter them again, or put the key back into OFFHOOK_KEYRING.",
+)
+
+
+# Stored before such credentials were refused where they are entered.
+_UNSENDABLE: Final = (
+    "There is an invisible or typographic character in the stored credentials, with which the provider cannot be asked. "
+    "Enter them again."
 )
 
 
@@ -129,6 +137,8 @@ class Verifier:
             sentence = creds.without(f"{why.sentence} {why.remedy}".strip(), secrets)[:_LONGEST_TEXT]
             state: State = "refused" if error.kind in _REFUSALS else "not-verified"
             return Verification(state, why.code[:64], sentence, asked_at)
+        except UnicodeEncodeError:
+            return Verification("refused", ObstacleCode.CREDENTIALS_REFUSED.value, _UNSENDABLE, asked_at)
         name = _presentable(facts)
         return Verification("verified", None, f"The provider knows this account as {name}.", asked_at, name)
 
