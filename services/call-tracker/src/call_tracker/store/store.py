@@ -87,8 +87,8 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A call with its events, in order of arrival. `cut`: there are more events than were asked for, or read. `may_live`: it has not
-    ended, or was given up and its provider speaks of it."""
+    """A call with its events, in order of arrival. `cut`: there are more events than were asked for, or read. `may_live`: it
+    has not ended, or was given up and its provider speaks of it."""
 
     record: CallState
     events: list[StoredEvent]
