@@ -1,9 +1,9 @@
 """The fields of a provider's credentials, read from its model: forms and masking need no code per provider."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, StringConstraints
 
 
 def _typed(text: str) -> str:
@@ -15,6 +15,9 @@ def _typed(text: str) -> str:
 Typed: Final = AfterValidator(_typed)
 """For the `Annotated` text of a credential: no provider's has anything but printable ASCII, and its REST API could not be
 asked with more. What pasting brings along looks like nothing at all."""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256), Typed]
+Required = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), Typed]
 
 
 @dataclass(frozen=True, slots=True)

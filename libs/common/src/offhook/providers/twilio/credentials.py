@@ -5,9 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from offhook.providers.credential_fields import Typed
-
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256), Typed]
+from offhook.providers.credential_fields import Required, Text, Typed
 
 
 class TwilioCredentials(BaseModel):
@@ -18,25 +16,23 @@ class TwilioCredentials(BaseModel):
     account_sid: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^AC[0-9a-fA-F]{32}$")] = (
         Field(title="Account SID", description="Starts with AC; on the first page of the Twilio Console.")
     )
-    auth_token: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), Typed
-    ] = Field(
+    auth_token: Required = Field(
         title="Auth token",
         description="Signs what Twilio sends.",
         repr=False,
         json_schema_extra={"secret": True},
     )
-    auth_token_secondary: _Text = Field(
+    auth_token_secondary: Text = Field(
         default="", title="Secondary auth token",
         description="Only while the auth token is rotated: both are accepted.",
         repr=False, json_schema_extra={"secret": True},
     )  # fmt: skip
-    api_key_sid: _Text = Field(
+    api_key_sid: Text = Field(
         default="",
         title="API key SID",
         description="Starts with SK. Used for REST calls in place of the auth token.",
     )
-    api_key_secret: _Text = Field(
+    api_key_secret: Text = Field(
         default="", title="API key secret", repr=False, json_schema_extra={"secret": True}
     )
     shared_keys: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2048), Typed] = Field(

@@ -5,11 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from offhook.providers.credential_fields import Typed
+from offhook.providers.credential_fields import Required, Text
 from offhook.providers.vonage import private_key
 
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=256), Typed]
-_Required = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256), Typed]
 _Pem = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16384)]
 
 
@@ -19,24 +17,24 @@ class VonageCredentials(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     # A UUID. As Vonage writes it in its requests: it is compared letter by letter there.
-    application_id: Annotated[_Required, StringConstraints(to_lower=True)] = Field(
+    application_id: Annotated[Required, StringConstraints(to_lower=True)] = Field(
         title="Application ID", description="The application the numbers are linked to."
     )
     private_key: _Pem = Field(
         title="Private key", description="The whole private.key file, from -----BEGIN PRIVATE KEY----- on.",
         repr=False, json_schema_extra={"secret": True, "multiline": True},
     )  # fmt: skip
-    api_key: _Required = Field(title="API key", description="The account's, on the Dashboard.")
-    api_secret: _Text = Field(
+    api_key: Required = Field(title="API key", description="The account's, on the Dashboard.")
+    api_secret: Text = Field(
         default="", title="API secret",
         description="The account's; needed to manage numbers and the application.",
         repr=False, json_schema_extra={"secret": True},
     )  # fmt: skip
-    signature_secret: _Required = Field(
+    signature_secret: Required = Field(
         title="Signature secret", description="Signs what Vonage sends; on the Dashboard under settings.",
         repr=False, json_schema_extra={"secret": True},
     )  # fmt: skip
-    signature_secret_secondary: _Text = Field(
+    signature_secret_secondary: Text = Field(
         default="", title="Second signature secret",
         description="Only while the signature secret is being changed: both are accepted.",
         repr=False, json_schema_extra={"secret": True},
