@@ -81,7 +81,7 @@ class Rechecks:
             async with places:
                 self._tried[row.id] = now
                 answer = await self._verifier.test(row.user_id, row.id)
-            if row.id in doubted and answer.state == "refused" and answer.at is not None:
+            if row.id in doubted and row.verification == answer.state == "refused" and answer.at is not None:
                 self._in_vain[row.id] = answer.at
 
         again = [
@@ -100,7 +100,7 @@ class Rechecks:
         )
         refused = configurations.c.verification == "refused"
         return (
-            select(configurations.c.id, configurations.c.user_id, configurations.c.verified_at)
+            select(configurations)
             .where(
                 or_(
                     configurations.c.id.in_(doubted),
