@@ -116,8 +116,9 @@ async def pressed(installation: Installation, number: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def put_through(installation: Installation, provider: str, number: str) -> Finished:
-    """A person calls a number, is put through to somebody else, and hangs up after having heard them."""
+async def put_through(installation: Installation, provider: str, number: str, other: str) -> Finished:
+    """A person calls a number and is put through to `other`. Once they have been heard one of the two hangs up: at Twilio
+    the caller, at Vonage the other one, whose end is the caller's too."""
     async with installation._slots:
         ringing = installation.ring(provider, number, *LISTENS)
 
@@ -126,7 +127,11 @@ async def put_through(installation: Installation, provider: str, number: str) ->
             return ringing.call.report.party_audio_ms > 1000 and "offhook.call.transfer-ended.v1" in kinds
 
         await installation.record(ringing.run, has_talked, within_s=90)
-        return await installation.hang_up(ringing)
+        if provider == "twilio":
+            return await installation.hang_up(ringing)
+        [call] = installation.dials(other)
+        call.end("callee", "hung-up")
+        return await installation.over(ringing)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -135,9 +140,11 @@ async def scene(installation: Installation) -> AsyncIterator[Scene]:
     calls: dict[tuple[str, ...], Task[Finished]] = {}
     async with agent_that(agent_of(diary, installation)) as url:
         numbers: dict[tuple[str, ...], str] = {}
+        others: dict[tuple[str, ...], str] = {}
 
         async def transfers(mode: str, what: str, provider: str, callee: Callee, then: str) -> None:
-            plan = {"transfer": installation.callee(callee), "mode": mode, "then": then}
+            others[mode, what, provider] = to = installation.callee(callee)
+            plan = {"transfer": to, "mode": mode, "then": then}
             workflow = await installation.workflow(url, metadata={"do": plan})
             numbers[mode, what, provider] = await installation.number(provider, workflow)
 
@@ -156,7 +163,7 @@ async def scene(installation: Installation) -> AsyncIterator[Scene]:
         await installation.known()
         for key, number in numbers.items():
             if key[:2] == ("warm", "answer"):
-                work = put_through(installation, key[2], number)
+                work = put_through(installation, key[2], number, others[key])
             else:
                 work = installation.call(key[2], number, *LISTENS)
             calls[key] = installation.in_background(work)
