@@ -41,7 +41,7 @@ HASTY = WorkerSettings(
     deadline_s=5,
     originate_max_age_s=60,
     outcome_grace_s=0.3,
-    lease_s=1,
+    lease_s=30,
     haste=20,
 )
 

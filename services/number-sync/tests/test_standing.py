@@ -149,7 +149,8 @@ async def test_a_number_that_is_answered_again_waits_to_be_set_up(database: Data
 
     assert await state_after("detached", workflow_id=workflow) == "detached"  # it is not active
     assert await state_after("detached", active=True) == "pending"
-    # What is set at the provider stays known until somebody has looked.
-    assert await state_after("synced", active=False) == "synced"
-    assert await state_after("synced", active=True) == "synced"
-    assert await state_after("detached", label="never because of a label") == "detached"
+    # As soon as something else is wanted, what is set at the provider is not that.
+    assert await state_after("synced", active=False) == "pending"
+    assert await state_after("synced", active=True) == "pending"
+    for state in ("detached", "synced"):
+        assert await state_after(state, label=f"never because of a label: {state}") == state

@@ -33,6 +33,7 @@ from offhook.events import (
     StatusReported,
     new_event,
 )
+from offhook.providers.twilio.retries import with_retries
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -59,9 +60,9 @@ async def test_a_call_is_dialled_with_our_urls_and_told(
     [asked] = provider.dials
     assert asked["To"] == "+442079460000"
     assert asked["From"] == "+14155551234"
-    assert asked["Url"] == f"{PUBLIC_URL}/api/v1/telephony/webhook/w1/ada/run1"
-    assert asked["StatusCallback"] == f"{PUBLIC_URL}/api/v1/telephony/status-callback/run1"
-    assert asked["FallbackUrl"] == f"{PUBLIC_URL}/api/v1/telephony/inbound/fallback"
+    assert asked["Url"] == with_retries(f"{PUBLIC_URL}/api/v1/telephony/webhook/w1/ada/run1")
+    assert asked["StatusCallback"] == with_retries(f"{PUBLIC_URL}/api/v1/telephony/status-callback/run1")
+    assert asked["FallbackUrl"] == with_retries(f"{PUBLIC_URL}/api/v1/telephony/inbound/fallback")
     assert asked["Timeout"] == "25"
     assert await desk.told("run1") == [
         CallOriginated(
@@ -98,7 +99,7 @@ async def test_several_processes_share_the_work_and_dial_each_call_once(
         await workers[0].record_commands([desk.originate(run) for run in runs])
         await desk.closed(*runs)
     assert sorted(dial["Url"] for dial in provider.dials) == sorted(
-        f"{PUBLIC_URL}/api/v1/telephony/webhook/w1/ada/{run}" for run in runs
+        with_retries(f"{PUBLIC_URL}/api/v1/telephony/webhook/w1/ada/{run}") for run in runs
     )
 
 
