@@ -36,6 +36,7 @@ from offhook.topics import API_KEYS, CALL_EVENTS
 from offhook.web import Site
 
 SERVICE: Final = "call-tracker"
+REDIS_TIMEOUT_S: Final = 0.5
 _HOUSEKEEPING_S: Final = 5.0
 _FORGETTING_S: Final = 600.0
 _FORGOTTEN_AT_ONCE: Final = 200
@@ -55,7 +56,7 @@ def build(settings: TrackerSettings, bus: Bus, *, clock: Clock = utc_now) -> Fas
     spans = tracing.configure(SERVICE)
     holdings = Directories(bus)
     redis = SharedRedis(
-        settings.redis_url, loss="calls are not counted and limits do not hold", timeout_s=0.5
+        settings.redis_url, loss="calls are not counted and limits do not hold", timeout_s=REDIS_TIMEOUT_S
     )
     leases = CallLeases(redis)
     tracker = Tracker(store, outbox, spans, leases, holdings.public_url)
