@@ -51,27 +51,30 @@ async def test_entries_over_the_queue_are_counted_and_dropped():
         assert dropped() - before == 5
 
 
-async def test_a_batch_kafka_refuses_is_counted_and_the_next_one_is_published():
-    class Refusing:
-        refusals = 1
-        published = 0
+async def test_what_is_told_while_kafka_is_away_waits_for_it(monkeypatch):
+    class Away:
+        refusals = 3
+        published = ()
 
         async def publish_many(self, topic, events):
             if self.refusals:
                 self.refusals -= 1
                 raise BusUnavailable("away")
-            self.published += len(events)
+            self.published += tuple(event.data.account for event in events)
 
-    bus, before = Refusing(), dropped()
+    monkeypatch.setattr(audit, "_RETRY_S", 0.0)
+    bus, before = Away(), dropped()
     trail = AuditTrail(bus)
     await trail.start()
-    trail.note(entry())
+    trail.note(entry(account="AC1"))
     async with asyncio.timeout(60):
-        while dropped() == before:
+        while bus.refusals == 3:
             await asyncio.sleep(0)
-    trail.note(entry())
+        trail.note(entry(account="AC2"))
+        while len(bus.published) < 2:
+            await asyncio.sleep(0)
     await trail.stop()
-    assert (dropped() - before, bus.published) == (1, 1)
+    assert (dropped() - before, bus.published) == (0, ("AC1", "AC2"))
 
 
 async def test_what_nobody_foresaw_costs_one_batch_and_not_the_log():

@@ -1,14 +1,14 @@
 """The audit trail: one event for every request, told in the background and never at the cost of an answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
-from offhook.bus import Bus, BusError
+from offhook.bus import Bus, BusError, BusUnavailable
 from offhook.events import Event, EventData, NearMiss, WebhookAudited, near_miss, new_event
 from offhook.tasks import EndlessTasks
 from offhook.telemetry import metrics
@@ -23,6 +23,7 @@ SeenBefore = Callable[[str, str, str], Awaitable[bool]]
 _QUEUE: Final = 10_000
 _BATCH: Final = 500
 _PUBLISH_S: Final = 10.0
+_RETRY_S: Final = 1.0
 _LAST_WORDS_S: Final = 2.0
 
 
@@ -87,17 +88,31 @@ class AuditTrail:
                 batch.append(self._queue.get_nowait())
             try:
                 events = [await self._event(entry) for entry in batch]
-                async with asyncio.timeout(_PUBLISH_S):
-                    await self._bus.publish_many(WEBHOOK_AUDIT, events)
+                await self._tell(events)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with one batch, the next ones are told
                 metrics.WEBHOOK_AUDITS_DROPPED.inc(len(batch))
-                unforeseen = not isinstance(error, BusError | TimeoutError)
+                unforeseen = not isinstance(error, BusError)
                 _log.warning(
                     "audit-not-published", error=type(error).__name__, dropped=len(batch), exc_info=unforeseen
                 )
             finally:
                 for _ in batch:
                     self._queue.task_done()
+
+    async def _tell(self, events: Sequence[Event[EventData]]) -> None:
+        """While Kafka is away they wait, and so do the next ones as long as the queue has room."""
+        waits = False
+        while True:
+            try:
+                async with asyncio.timeout(_PUBLISH_S):
+                    await self._bus.publish_many(WEBHOOK_AUDIT, events)
+            except (BusUnavailable, TimeoutError) as error:
+                if not waits:
+                    _log.warning("audit-waits", error=type(error).__name__)
+                waits = True
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
 
     async def _event(self, entry: _Entry) -> Event[EventData]:
         data = entry.data

@@ -318,8 +318,8 @@ INSTRUCTIONS_SECONDS: Final = _histogram(
 
 WEBHOOK_AUDITS_DROPPED: Final = _counter(
     "offhook_webhook_audits_dropped_total",
-    meaning="Entries of the webhook log that were lost, mostly because Kafka was away or slow; the requests themselves were served.",
-    action="Nothing beside repairing what the service's log names with `audit-not-published`: the webhook log has a gap.",
+    meaning="Entries of the webhook log that were lost, mostly because Kafka was away for too long; the requests themselves were served.",
+    action="Nothing beside repairing what the service's log names with `audit-waits` or `audit-not-published`: the webhook log has a gap.",
     services=_GATEWAY,
 )
 CREDENTIALS_UNREADABLE: Final = _counter(
